@@ -85,7 +85,9 @@ permissions! {
 
 /// The text names no permission.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is no permission; the permissions are provisioning, billing, alarm, report :read and :write, token:write, audit:read")]
+#[error(
+    "{0} is no permission; the permissions are provisioning, billing, alarm, report :read and :write, token:write, audit:read"
+)]
 pub struct UnknownPermission(pub String);
 
 impl fmt::Display for Permission {

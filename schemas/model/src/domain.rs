@@ -6,7 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// A canonical SIP domain: a lower-case host name (RFC 1123 labels), at most 253 octets, at least two labels.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, minicbor::Encode, minicbor::Decode,
+)]
 #[serde(try_from = "String", into = "String")]
 #[cbor(transparent)]
 pub struct SipDomain(#[n(0)] String);
@@ -73,7 +75,8 @@ mod tests {
         };
         check("Alpha.Example.", Some("alpha.example"));
         check("a-b.c1.example", Some("a-b.c1.example"));
-        for bad in ["", "localhost", "10.0.0.1", "-a.example", "a..example", "a_b.example", "a b.example", "ä.example"] {
+        for bad in ["", "localhost", "10.0.0.1", "-a.example", "a..example", "a_b.example", "a b.example", "ä.example"]
+        {
             check(bad, None);
         }
     }

@@ -41,9 +41,28 @@ pub struct Currency([u8; 3]);
 
 /// ISO 4217 currencies whose minor unit is not 2, as of amendment 176: `(code, decimals)`.
 const MINOR_UNITS: [(&str, u32); 22] = [
-    ("BHD", 3), ("BIF", 0), ("CLF", 4), ("CLP", 0), ("DJF", 0), ("GNF", 0), ("IQD", 3), ("ISK", 0), ("JOD", 3),
-    ("JPY", 0), ("KMF", 0), ("KRW", 0), ("KWD", 3), ("LYD", 3), ("OMR", 3), ("PYG", 0), ("RWF", 0), ("TND", 3),
-    ("UGX", 0), ("VND", 0), ("VUV", 0), ("XAF", 0),
+    ("BHD", 3),
+    ("BIF", 0),
+    ("CLF", 4),
+    ("CLP", 0),
+    ("DJF", 0),
+    ("GNF", 0),
+    ("IQD", 3),
+    ("ISK", 0),
+    ("JOD", 3),
+    ("JPY", 0),
+    ("KMF", 0),
+    ("KRW", 0),
+    ("KWD", 3),
+    ("LYD", 3),
+    ("OMR", 3),
+    ("PYG", 0),
+    ("RWF", 0),
+    ("TND", 3),
+    ("UGX", 0),
+    ("VND", 0),
+    ("VUV", 0),
+    ("XAF", 0),
 ];
 
 impl Currency {
@@ -96,11 +115,7 @@ fn scaled(text: &str, decimals: u32) -> Result<i64, InvalidMoney> {
         return Err(InvalidMoney::TooFine { max: decimals });
     }
     let factor = 10_i128.pow(decimals - value.scale());
-    value
-        .mantissa()
-        .checked_mul(factor)
-        .and_then(|units| i64::try_from(units).ok())
-        .ok_or(InvalidMoney::TooLarge)
+    value.mantissa().checked_mul(factor).and_then(|units| i64::try_from(units).ok()).ok_or(InvalidMoney::TooLarge)
 }
 
 /// Prints units of 10^-decimals with at least two decimal places and no superfluous zeros.

@@ -22,7 +22,8 @@ impl E164 {
     /// # Errors
     /// When the digits are not an E.164 number.
     pub fn from_digits(digits: &str) -> Result<Self, InvalidNumber> {
-        let ok = (2..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+        let ok =
+            (2..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
         if !ok {
             return Err(InvalidNumber);
         }

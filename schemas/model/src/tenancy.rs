@@ -57,7 +57,9 @@ impl FromStr for AccountKind {
 pub struct InvalidAccountKind;
 
 /// Where an account sits in the tree. Usage, ledger and audit keep the path of their time.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, minicbor::Encode, minicbor::Decode,
+)]
 #[serde(try_from = "String", into = "String")]
 #[cbor(transparent)]
 pub struct AccountPath(#[n(0)] String);
@@ -112,7 +114,9 @@ impl AccountPath {
     /// The paths from the root down to this account, itself last.
     #[must_use]
     pub fn ancestry(&self) -> Vec<Self> {
-        (1..=self.depth()).filter_map(|level| self.0.get(..level * SEGMENT_LENGTH).map(|p| Self(p.to_owned()))).collect()
+        (1..=self.depth())
+            .filter_map(|level| self.0.get(..level * SEGMENT_LENGTH).map(|p| Self(p.to_owned())))
+            .collect()
     }
 }
 
