@@ -1,0 +1,305 @@
+//! The store: one enum over both engines, write transactions with retry, read snapshots.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::error::{DbError, WriteError, asks_for_retry};
+
+/// How often a collided transaction is run again. Collisions resolve in milliseconds; ten in a row are an overload.
+const ATTEMPTS_MAX: u32 = 10;
+/// How long a caller waits for a connection. Longer than any healthy transaction, shorter than a client's patience.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long SQLite waits for a writer of another process (the command line beside the daemon).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Readers of one SQLite file: more than the cores of a small machine, so that a slow list does not block a look-up.
+const SQLITE_READERS: u32 = 8;
+
+/// Where a SQLite database lies.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// The file; it is created when missing.
+    pub path: PathBuf,
+}
+
+/// How PostgreSQL is reached.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host:port/database`.
+    pub url: String,
+    /// Connections of this node. Too low: requests wait; too high: the server's `max_connections` is used up.
+    pub connections_max: u32,
+}
+
+/// One SQLite file: a single writer, many readers.
+#[derive(Debug, Clone)]
+pub struct SqlitePools {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqlitePools {
+    /// The readers; [`on_db!`](crate::on_db) uses it.
+    #[must_use]
+    pub const fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+}
+
+/// A database: the same statements run on both engines.
+#[derive(Debug, Clone)]
+pub enum Db {
+    /// The embedded default.
+    Sqlite(SqlitePools),
+    /// To scale out.
+    Postgres(PgPool),
+}
+
+/// A transaction on either engine. Store functions take `&mut Tx`, so that a plan (read) and a commit (write) load
+/// their view by the same code.
+#[derive(Debug)]
+pub enum Tx {
+    /// On SQLite.
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    /// On PostgreSQL; the flag says whether rows that are read get locked.
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>, bool),
+}
+
+impl Tx {
+    /// What is appended to a `SELECT` whose rows the decision depends on: ` FOR UPDATE` in a write transaction on
+    /// PostgreSQL, nothing else (SQLite has one writer, a plan locks nothing).
+    #[must_use]
+    pub const fn lock_clause(&self) -> &'static str {
+        match self {
+            Self::Postgres(_, true) => " FOR UPDATE",
+            _ => "",
+        }
+    }
+
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(tx, _) => tx.commit().await,
+        }
+    }
+
+    async fn rollback(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(tx) => tx.rollback().await,
+            Self::Postgres(tx, _) => tx.rollback().await,
+        }
+    }
+}
+
+/// Runs one sqlx expression on a [`Db`] for either engine: `on_db!(db, c => query_as::<_, Row>(SQL).bind(x).fetch_all(c).await)`.
+#[macro_export]
+macro_rules! on_db {
+    ($db:expr, $conn:ident => $body:expr) => {
+        match $db {
+            $crate::Db::Sqlite(pools) => {
+                let $conn = pools.readers();
+                $body
+            }
+            $crate::Db::Postgres(pool) => {
+                let $conn = pool;
+                $body
+            }
+        }
+    };
+}
+
+/// Runs one sqlx expression in a [`Tx`] for either engine: `on_tx!(tx, c => query(SQL).bind(x).execute(c).await)`.
+#[macro_export]
+macro_rules! on_tx {
+    ($tx:expr, $conn:ident => $body:expr) => {
+        match $tx {
+            $crate::Tx::Sqlite(transaction) => {
+                let $conn = &mut **transaction;
+                $body
+            }
+            $crate::Tx::Postgres(transaction, _) => {
+                let $conn = &mut **transaction;
+                $body
+            }
+        }
+    };
+}
+
+/// Declares the statements of a store module, and `ALL`, from which a test prepares each on both engines.
+/// Statements that are put together at run time (bulk rows) are listed in the test by hand.
+#[macro_export]
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
+        $($(#[$doc])* pub(crate) const $name: &str = $sql;)+
+        /// Every statement of this module.
+        #[cfg(test)]
+        pub(crate) const ALL: &[&str] = &[$($name,)+];
+    };
+}
+
+impl Db {
+    /// Opens (and creates) a SQLite file.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub async fn open_sqlite(options: &SqliteOptions) -> Result<Self, DbError> {
+        let connect = sqlite_options(&options.path);
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(connect.clone())
+            .await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(SQLITE_READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(connect.pragma("query_only", "ON"))
+            .await?;
+        Ok(Self::Sqlite(SqlitePools { writer, readers }))
+    }
+
+    /// Connects to PostgreSQL.
+    ///
+    /// # Errors
+    /// When the URL is malformed or the server does not answer.
+    pub async fn connect_postgres(options: &PostgresOptions) -> Result<Self, DbError> {
+        let connect: PgConnectOptions = options.url.parse().map_err(DbError::from)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections_max)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(connect)
+            .await?;
+        Ok(Self::Postgres(pool))
+    }
+
+    /// Brings the store's schema to this version of the program.
+    ///
+    /// # Errors
+    /// When a migration fails or the schema is newer than the program.
+    pub async fn migrate(&self) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite(pools) => sqlx::migrate!("../migrations/sqlite").run(&pools.writer).await?,
+            Self::Postgres(pool) => sqlx::migrate!("../migrations/postgres").run(pool).await?,
+        }
+        Ok(())
+    }
+
+    /// Brings a node database (always SQLite) to this version of the program.
+    ///
+    /// # Errors
+    /// As [`Db::migrate`].
+    pub async fn migrate_node(&self) -> Result<(), DbError> {
+        if let Self::Sqlite(pools) = self {
+            sqlx::migrate!("../migrations/node").run(&pools.writer).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs `work` in a write transaction in a task of its own, so that a caller who goes away cannot drop it
+    /// half-way, and again when the database reports a collision. Everything the closure needs is moved into it
+    /// and cloned per attempt.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] with what `work` refused, [`WriteError::Db`] when the database failed; nothing was
+    /// written then.
+    pub async fn write<T, R, F>(&self, work: F) -> Result<T, WriteError<R>>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, WriteError<R>>> + Send + Sync + 'static,
+    {
+        let db = self.clone();
+        let task = tokio::spawn(async move {
+            for _ in 0..ATTEMPTS_MAX {
+                let mut tx = db.begin_write().await?;
+                let error = match work(&mut tx).await {
+                    Ok(value) => match tx.commit().await {
+                        Ok(()) => return Ok(value),
+                        Err(error) => DbError::from(error),
+                    },
+                    Err(WriteError::Refused(refusal)) => {
+                        tx.rollback().await?;
+                        return Err(WriteError::Refused(refusal));
+                    }
+                    Err(WriteError::Db(error)) => {
+                        // The driver's own state decides whether a rollback can still be sent; its failure adds nothing.
+                        drop(tx.rollback().await);
+                        error
+                    }
+                };
+                if !asks_for_retry(&error) {
+                    return Err(WriteError::Db(error));
+                }
+            }
+            Err(WriteError::Db(DbError::Contended { attempts: ATTEMPTS_MAX }))
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(join) => Err(WriteError::Db(DbError::Statement(sqlx::Error::Io(std::io::Error::other(join))))),
+        }
+    }
+
+    /// Runs `work` on one consistent snapshot that cannot write.
+    ///
+    /// # Errors
+    /// What `work` returns, or the database's failure.
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        E: From<DbError>,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send,
+    {
+        let mut tx = match self {
+            Self::Sqlite(pools) => Tx::Sqlite(pools.readers.begin().await.map_err(DbError::from)?),
+            Self::Postgres(pool) => Tx::Postgres(
+                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(DbError::from)?,
+                false,
+            ),
+        };
+        let value = work(&mut tx).await?;
+        tx.rollback().await.map_err(DbError::from)?;
+        Ok(value)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        on_db!(self, c => sqlx::query("SELECT 1").execute(c).await.map(|_| ()))?;
+        Ok(())
+    }
+
+    /// Closes all connections; SQLite folds its write-ahead log into the file.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(pools) => {
+                pools.readers.close().await;
+                pools.writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    async fn begin_write(&self) -> Result<Tx, DbError> {
+        match self {
+            Self::Sqlite(pools) => Ok(Tx::Sqlite(pools.writer.begin_with("BEGIN IMMEDIATE").await?)),
+            Self::Postgres(pool) => Ok(Tx::Postgres(pool.begin().await?, true)),
+        }
+    }
+}
+
+fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // FULL: a commit that was answered is on the disk
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        // Bulk batches write a few MiB each; a checkpoint every 4,000 pages (16 MiB) keeps them in one log
+        .pragma("wal_autocheckpoint", "4000")
+        .statement_cache_capacity(512)
+}
