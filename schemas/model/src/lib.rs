@@ -16,6 +16,7 @@ pub mod event;
 pub mod id;
 pub mod money;
 pub mod number;
+pub mod page;
 pub mod secret;
 pub mod tenancy;
 pub mod time;

@@ -1,0 +1,167 @@
+//! What faces, wiring and call core ask of provisioning. Implemented by the store.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use model::actor::Actor;
+use model::change::ResourceRef;
+use model::ctx::Ctx;
+use model::id::{AccountId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::page::{Page, PageRequest, ReadError};
+use model::secret::Secret;
+use model::tenancy::AccountPath;
+use model::time::Timestamp;
+use serde_json::Value;
+
+use crate::resource::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
+
+/// Reads of the provisioning folder. Each requires `provisioning:read` (tokens: `token:write`, audit: `audit:read`)
+/// and is confined to the scope of `ctx`; what lies outside looks missing. Lists are in the order of the identifier,
+/// accounts in the order of the path.
+#[async_trait]
+#[expect(missing_docs, reason = "one pair per resource: `_get` by identifier, `_list` by owner (none: whole scope)")]
+pub trait Queries: Send + Sync {
+    async fn account_get(&self, ctx: &Ctx, id: AccountId) -> Result<Option<Account>, ReadError>;
+    /// Accounts directly below `parent`; without one, all of the scope.
+    async fn account_list(&self, ctx: &Ctx, parent: Option<AccountId>, page: PageRequest) -> Result<Page<Account>, ReadError>;
+    async fn domain_get(&self, ctx: &Ctx, id: DomainId) -> Result<Option<Domain>, ReadError>;
+    async fn domain_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Domain>, ReadError>;
+    async fn site_get(&self, ctx: &Ctx, id: SiteId) -> Result<Option<Site>, ReadError>;
+    async fn site_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Site>, ReadError>;
+    async fn subscriber_get(&self, ctx: &Ctx, id: SubscriberId) -> Result<Option<Subscriber>, ReadError>;
+    async fn subscriber_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Subscriber>, ReadError>;
+    async fn number_get(&self, ctx: &Ctx, id: NumberId) -> Result<Option<Number>, ReadError>;
+    async fn number_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Number>, ReadError>;
+    async fn trunk_get(&self, ctx: &Ctx, id: TrunkId) -> Result<Option<Trunk>, ReadError>;
+    async fn trunk_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Trunk>, ReadError>;
+    async fn token_get(&self, ctx: &Ctx, id: TokenId) -> Result<Option<Token>, ReadError>;
+    async fn token_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Token>, ReadError>;
+    /// The audit trail, oldest first.
+    async fn audit_list(&self, ctx: &Ctx, page: PageRequest) -> Result<Page<AuditEntry>, ReadError>;
+}
+
+/// One entry of the audit trail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditEntry {
+    /// Dense number in the installation.
+    pub sequence: i64,
+    /// The change set.
+    pub change: model::id::ChangeId,
+    /// When.
+    pub at: Timestamp,
+    /// The account whose subtree was changed.
+    pub path: AccountPath,
+    /// Who: kind and name.
+    pub actor_kind: String,
+    /// Name of the actor at that time.
+    pub actor_name: String,
+    /// The command.
+    pub command: String,
+    /// What was done: the plan, without secrets.
+    pub plan: Value,
+    /// SHA-256 that chains this entry to the one before.
+    pub hash: Vec<u8>,
+}
+
+/// Turns a bearer token into an actor.
+#[async_trait]
+pub trait Authenticator: Send + Sync {
+    /// The actor of a token that is known, not expired and not revoked, and whose account is enabled.
+    ///
+    /// # Errors
+    /// [`ReadError::Unavailable`] when the store cannot be asked.
+    async fn token_authenticate(&self, token: &str, now: Timestamp) -> Result<Option<Actor>, ReadError>;
+}
+
+/// What the call core knows of one resource. The wiring turns it into the core's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DirectoryEntry {
+    /// An account.
+    Account(Account),
+    /// A domain.
+    Domain(Domain),
+    /// A subscriber with its digest secrets, unsealed for the core alone.
+    Subscriber(Subscriber, SubscriberSecrets),
+    /// A number.
+    Number(Number),
+    /// A trunk with its password, unsealed for the core alone.
+    Trunk(Trunk, Option<Secret<String>>),
+    /// The resource is gone, or of a kind that the core does not need.
+    Gone(ResourceRef),
+}
+
+/// HA1 = H(username:realm:password) for both algorithms (RFC 7616, section 3.4.2), as lower-case hex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriberSecrets {
+    /// For MD5: 32 hex digits.
+    pub ha1_md5: Secret<String>,
+    /// For SHA-256: 64 hex digits.
+    pub ha1_sha256: Secret<String>,
+}
+
+/// Feeds the call core's directory.
+#[async_trait]
+pub trait DirectorySource: Send + Sync {
+    /// Everything, with the event sequence up to which it holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn directory_snapshot(&self) -> Result<(i64, Vec<DirectoryEntry>), ReadError>;
+    /// The named resources as they are now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn directory_entries(&self, resources: &[ResourceRef]) -> Result<Vec<DirectoryEntry>, ReadError>;
+}
+
+/// A registration binding (RFC 3261, section 10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Whose.
+    pub subscriber: SubscriberId,
+    /// The contact URI as registered.
+    pub contact: String,
+    /// Where requests go: the source of the REGISTER (RFC 3581).
+    pub source: SocketAddr,
+    /// Call-ID of the REGISTER.
+    pub call_id: String,
+    /// `CSeq` of the REGISTER.
+    pub cseq: u32,
+    /// What registered.
+    pub user_agent: String,
+    /// When the binding ends.
+    pub expires_at: Timestamp,
+}
+
+/// A change of a binding, in the order of its making.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistrationChange {
+    /// Made or refreshed.
+    Bound(Registration),
+    /// Ended: subscriber and contact.
+    Unbound(SubscriberId, String),
+}
+
+/// Keeps registrations over a restart. The core works from memory and never waits for it.
+#[async_trait]
+pub trait Registrations: Send + Sync {
+    /// Bindings that have not ended at `now`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn registration_list(&self, now: Timestamp) -> Result<Vec<Registration>, ReadError>;
+    /// Writes a batch of changes; bindings of subscribers that are gone are dropped.
+    ///
+    /// # Errors
+    /// When the store cannot be written; the batch is safe to repeat.
+    async fn registration_store(&self, changes: Vec<RegistrationChange>) -> Result<(), ReadError>;
+}
+
+/// The first account and token of an installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// The provider.
+    pub provider: AccountId,
+    /// A token with every permission, revealed this once.
+    pub token: Secret<String>,
+}
