@@ -23,19 +23,54 @@ use crate::resource::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
 pub trait Queries: Send + Sync {
     async fn account_get(&self, ctx: &Ctx, id: AccountId) -> Result<Option<Account>, ReadError>;
     /// Accounts directly below `parent`; without one, all of the scope.
-    async fn account_list(&self, ctx: &Ctx, parent: Option<AccountId>, page: PageRequest) -> Result<Page<Account>, ReadError>;
+    async fn account_list(
+        &self,
+        ctx: &Ctx,
+        parent: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<Account>, ReadError>;
     async fn domain_get(&self, ctx: &Ctx, id: DomainId) -> Result<Option<Domain>, ReadError>;
-    async fn domain_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Domain>, ReadError>;
+    async fn domain_list(
+        &self,
+        ctx: &Ctx,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<Domain>, ReadError>;
     async fn site_get(&self, ctx: &Ctx, id: SiteId) -> Result<Option<Site>, ReadError>;
-    async fn site_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Site>, ReadError>;
+    async fn site_list(
+        &self,
+        ctx: &Ctx,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<Site>, ReadError>;
     async fn subscriber_get(&self, ctx: &Ctx, id: SubscriberId) -> Result<Option<Subscriber>, ReadError>;
-    async fn subscriber_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Subscriber>, ReadError>;
+    async fn subscriber_list(
+        &self,
+        ctx: &Ctx,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<Subscriber>, ReadError>;
     async fn number_get(&self, ctx: &Ctx, id: NumberId) -> Result<Option<Number>, ReadError>;
-    async fn number_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Number>, ReadError>;
+    async fn number_list(
+        &self,
+        ctx: &Ctx,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<Number>, ReadError>;
     async fn trunk_get(&self, ctx: &Ctx, id: TrunkId) -> Result<Option<Trunk>, ReadError>;
-    async fn trunk_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Trunk>, ReadError>;
+    async fn trunk_list(
+        &self,
+        ctx: &Ctx,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<Trunk>, ReadError>;
     async fn token_get(&self, ctx: &Ctx, id: TokenId) -> Result<Option<Token>, ReadError>;
-    async fn token_list(&self, ctx: &Ctx, account: Option<AccountId>, page: PageRequest) -> Result<Page<Token>, ReadError>;
+    async fn token_list(
+        &self,
+        ctx: &Ctx,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<Token>, ReadError>;
     /// The audit trail, oldest first.
     async fn audit_list(&self, ctx: &Ctx, page: PageRequest) -> Result<Page<AuditEntry>, ReadError>;
 }

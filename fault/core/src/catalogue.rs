@@ -1,0 +1,101 @@
+//! The catalogue of alarms: key, OID arc, event type, probable cause, default severity, and the texts of the manual.
+
+use crate::resource::Severity;
+
+/// What an alarm type means, and what to do about it. MIB and manual are generated from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlarmDefinition {
+    /// The key in rows, notifications and APIs.
+    pub key: &'static str,
+    /// The index in `tandemAlarmModelTable`; never renumbered.
+    pub index: u32,
+    /// `IANAItuEventType`.
+    pub event_type: u32,
+    /// `IANAItuProbableCause`.
+    pub probable_cause: u32,
+    /// Severity unless the detector says otherwise.
+    pub severity: Severity,
+    /// One line.
+    pub text: &'static str,
+    /// What brings it about.
+    pub cause: &'static str,
+    /// What it means for service.
+    pub effect: &'static str,
+    /// What the operator should do.
+    pub action: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($(#[$doc:meta])+ $name:ident = $definition:expr;)+) => {
+        /// A type of alarm.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum AlarmType { $($(#[$doc])+ $name,)+ }
+
+        impl AlarmType {
+            /// Every type.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+            /// Its entry in the catalogue.
+            #[must_use]
+            pub const fn definition(self) -> AlarmDefinition { match self { $(Self::$name => $definition,)+ } }
+        }
+    };
+}
+
+catalogue! {
+    /// A trunk does not answer.
+    TrunkDown = AlarmDefinition {
+        key: "trunk_down",
+        index: 1,
+        // communications
+        event_type: 2,
+        // outOfService
+        probable_cause: 612,
+        severity: Severity::Major,
+        text: "A SIP trunk does not answer",
+        cause: "The peer left several OPTIONS pings in a row unanswered.",
+        effect: "Calls take the next trunk, or are refused with 503 when there is none.",
+        action: "Check address, network path and the peer; the alarm clears with the first answer.",
+    };
+    /// The journal of the node cannot keep up or cannot be written.
+    JournalLag = AlarmDefinition {
+        key: "journal_lag",
+        index: 2,
+        // quality of service
+        event_type: 3,
+        // queueSizeExceeded
+        probable_cause: 537,
+        severity: Severity::Critical,
+        text: "The call journal cannot keep up",
+        cause: "The disk is slow or full, or records arrive faster than they can be made durable.",
+        effect: "New calls are refused with 503; admitted calls go on and keep their records.",
+        action: "Free space or look at the disk's latency; the alarm clears when the backlog is gone.",
+    };
+    /// A consumer of the journal is behind or stopped.
+    ConsumerLag = AlarmDefinition {
+        key: "consumer_lag",
+        index: 3,
+        // processing error
+        event_type: 4,
+        // applicationSubsystemFailure
+        probable_cause: 158,
+        severity: Severity::Major,
+        text: "A consumer of the call journal is behind",
+        cause: "The store is away or slow, or a record cannot be understood by this version.",
+        effect: "Usage, rating and counters are late; nothing is lost, the journal keeps the records.",
+        action: "Read the alarm's text: bring the store back, or upgrade the program.",
+    };
+}
+
+impl AlarmType {
+    /// The key in rows, notifications and APIs.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        self.definition().key
+    }
+
+    /// The type of a stored key.
+    #[must_use]
+    pub fn parse(key: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|alarm_type| alarm_type.key() == key)
+    }
+}
