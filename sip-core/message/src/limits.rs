@@ -1,0 +1,12 @@
+//! The limits of the wire layer. They are checked before the work that they bound.
+
+/// Largest message in octets. A UDP datagram can't carry more than 65,507; the index keeps offsets in 16 bits.
+pub const MESSAGE_MAX: usize = 65_535;
+/// Most header fields in one message. Busy IMS messages have about 60; a scan over 128 costs microseconds.
+pub const HEADERS_MAX: usize = 128;
+/// Largest header field, folds included. Identity and long Record-Route sets stay well below.
+pub const HEADER_MAX: usize = 8 * 1024;
+/// Most continuation lines of one header field. Folding is deprecated; real senders use two or three.
+pub const FOLDS_MAX: usize = 16;
+/// Most parameters that are read from one value, and most values that are read from one comma list.
+pub const PARAMS_MAX: usize = 64;
