@@ -1,5 +1,7 @@
 //! What can go wrong between us and a database.
 
+use model::change::ChangeError;
+
 /// A database failed. The message of the driver is kept as source.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -34,6 +36,24 @@ pub enum DbError {
         column: &'static str,
         /// What is wrong with it.
         detail: String,
+    },
+    /// A cursor is not where the consumer read it: another worker of the consumer was faster, or the step goes back.
+    #[error("the cursor of {consumer} on {feed} cannot move from {from} to {to}: it stands elsewhere")]
+    CursorMoved {
+        /// The consumer.
+        consumer: String,
+        /// The source that it reads.
+        feed: String,
+        /// Where it was read.
+        from: crate::cursor::Position,
+        /// Where it was to go.
+        to: crate::cursor::Position,
+    },
+    /// A lease has passed to another holder; the effects of its duty must not be written.
+    #[error("the lease {name} is held by another node")]
+    LeaseLost {
+        /// The duty.
+        name: String,
     },
     /// Anything else that the driver says.
     #[error("the database refused a statement")]
@@ -111,6 +131,28 @@ impl<R> From<sqlx::Error> for WriteError<R> {
     fn from(error: sqlx::Error) -> Self {
         Self::Db(error.into())
     }
+}
+
+impl From<DbError> for ChangeError {
+    fn from(error: DbError) -> Self {
+        let chain = with_sources(&error);
+        if error.is_transient() { Self::Unavailable(chain) } else { Self::Internal(chain) }
+    }
+}
+
+impl From<WriteError<Self>> for ChangeError {
+    fn from(error: WriteError<Self>) -> Self {
+        match error {
+            WriteError::Db(error) => error.into(),
+            WriteError::Refused(refused) => refused,
+        }
+    }
+}
+
+/// The error and what it stems from on one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |e| e.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Whether the database asks for the transaction to be run again: PostgreSQL's serialization failure and deadlock,

@@ -6,13 +6,33 @@
 //! calls or money; know a table of one folder. Each `store` crate brings its own statements ([`statements!`]).
 //!
 //! A store method is: `db.write(move |tx| Box::pin(async move { load the view; decide; write; append the event }))`.
+//! A mutation asks [`change::replay`] first and ends with [`change::record`]; a consumer of a feed ends with
+//! [`cursor::advance`]. Rows of [`counter`] are locked last, in the order `rated`, `audit`, `event`, so that no two
+//! transactions wait for each other and nobody waits for them long.
 
+pub mod change;
+pub mod counter;
+pub mod cursor;
+pub mod dialect;
 pub mod error;
+pub mod feed;
+//pub mod journal;
+pub mod lease;
+pub mod node;
+pub mod outbox;
 pub mod store;
 pub mod system;
 
+pub use cursor::Position;
 pub use error::{DbError, WriteError};
 pub use store::{Db, PostgresOptions, SqliteOptions, Tx};
 
 /// Re-exported, so that the macros and the store crates speak of one version.
 pub use sqlx;
+
+/// Every statement of this crate that runs on both engines; a test prepares each on both.
+#[doc(hidden)]
+#[must_use]
+pub fn all_statements() -> Vec<&'static str> {
+    [change::ALL, counter::ALL, cursor::ALL, feed::ALL, lease::ALL, outbox::ALL].concat()
+}

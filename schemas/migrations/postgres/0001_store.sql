@@ -545,3 +545,5 @@ CREATE TABLE outbox (
   PRIMARY KEY (target, epoch, sequence)
 );
 CREATE INDEX outbox_due ON outbox (state, next_attempt_at);
+-- The oldest pending message of a target is one look-up, however many were sent.
+CREATE INDEX outbox_pending ON outbox (target, epoch, sequence) WHERE state = 'pending';

@@ -1,0 +1,133 @@
+//! The one place for what differs between the engines: locks by name and bulk rows.
+
+use sha2::{Digest as _, Sha256};
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use crate::error::DbError;
+use crate::store::Tx;
+
+/// Values of one statement: SQLite takes 32,766, PostgreSQL 65,535.
+const BINDS_MAX: usize = 32_766;
+/// Rows of one statement. Beyond about five hundred nothing is gained; the bound keeps the statement's text short.
+const ROWS_MAX: usize = 1_024;
+
+/// Holds a name until the transaction ends, so that two with the same name run one after the other. SQLite has one
+/// writer: nothing to do there.
+///
+/// # Errors
+/// When the database fails.
+pub async fn serialize_on(tx: &mut Tx, parts: &[&[u8]]) -> Result<(), DbError> {
+    if let Tx::Postgres(transaction, _) = tx {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(part);
+        }
+        let key = hash.finalize().first_chunk().copied().map_or(0, i64::from_be_bytes);
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key).execute(&mut **transaction).await?;
+    }
+    Ok(())
+}
+
+/// A value of a bulk row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value<'a> {
+    /// A number or an instant.
+    Int(Option<i64>),
+    /// Text.
+    Text(Option<&'a str>),
+    /// Text that is made for the row.
+    Owned(String),
+    /// An identifier.
+    Uuid(Option<Uuid>),
+    /// Octets.
+    Bytes(Option<&'a [u8]>),
+    /// A truth.
+    Bool(bool),
+}
+
+macro_rules! value_from {
+    ($($type:ty => $variant:ident;)+) => {$(
+        impl<'a> From<$type> for Value<'a> {
+            fn from(value: $type) -> Self { Self::$variant(Some(value)) }
+        }
+        impl<'a> From<Option<$type>> for Value<'a> {
+            fn from(value: Option<$type>) -> Self { Self::$variant(value) }
+        }
+    )+};
+}
+
+value_from! { i64 => Int; &'a str => Text; Uuid => Uuid; &'a [u8] => Bytes; }
+
+impl From<bool> for Value<'_> {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(value: String) -> Self {
+        Self::Owned(value)
+    }
+}
+
+/// A row that is written in bulk.
+pub trait BulkRow {
+    /// The table.
+    const TABLE: &'static str;
+    /// Its columns, in the order of [`BulkRow::values`].
+    const COLUMNS: &'static [&'static str];
+
+    /// Pushes one value per column.
+    fn values<'a>(&'a self, out: &mut Vec<Value<'a>>);
+}
+
+/// The statement for `rows` rows; `conflict` is empty or an `ON CONFLICT` clause. Public for tests that prepare it.
+#[must_use]
+pub fn bulk_statement<R: BulkRow>(rows: usize, conflict: &str) -> String {
+    let width = R::COLUMNS.len();
+    let tuple = |row: usize| {
+        let marks: Vec<String> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
+        format!("({})", marks.join(","))
+    };
+    let tuples: Vec<String> = (0..rows).map(tuple).collect();
+    format!("INSERT INTO {} ({}) VALUES {} {conflict}", R::TABLE, R::COLUMNS.join(", "), tuples.join(","))
+}
+
+/// Writes `rows` in statements of many rows and gives how many were written (fewer than given, when `conflict` says
+/// `ON CONFLICT … DO NOTHING`).
+///
+/// # Errors
+/// When the database fails, or a row does not give one value per column.
+pub async fn bulk_insert<R: BulkRow + Sync>(tx: &mut Tx, rows: &[R], conflict: &str) -> Result<u64, DbError> {
+    let chunk_max = (BINDS_MAX / R::COLUMNS.len().max(1)).clamp(1, ROWS_MAX);
+    let mut written = 0;
+    for chunk in rows.chunks(chunk_max) {
+        let sql = bulk_statement::<R>(chunk.len(), conflict);
+        let mut values = Vec::with_capacity(chunk.len() * R::COLUMNS.len());
+        for row in chunk {
+            row.values(&mut values);
+        }
+        if values.len() != chunk.len() * R::COLUMNS.len() {
+            return Err(DbError::corrupt(R::TABLE, "a bulk row must give one value per column"));
+        }
+        // Only the full statement comes again; a rest of each length would push others out of the cache.
+        let persistent = chunk.len() == chunk_max;
+        written += crate::on_tx!(tx, c => {
+            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(persistent);
+            for value in values {
+                query = match value {
+                    Value::Int(v) => query.bind(v),
+                    Value::Text(v) => query.bind(v),
+                    Value::Owned(v) => query.bind(v),
+                    Value::Uuid(v) => query.bind(v),
+                    Value::Bytes(v) => query.bind(v),
+                    Value::Bool(v) => query.bind(v),
+                };
+            }
+            query.execute(c).await.map(|done| done.rows_affected())
+        })?;
+    }
+    Ok(written)
+}
