@@ -1,0 +1,186 @@
+//! Server transactions (RFC 3261, section 17.2; Accepted of RFC 6026, section 7.1).
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sip_message::build::ResponseBuilder;
+use sip_message::{HeaderName, Message};
+
+use super::key::KeyHash;
+use super::{Output, ServerKey, Timers, TransactionEvent};
+use crate::{Peer, Transport};
+
+#[derive(Debug, Clone)]
+enum State {
+    /// Trying or Proceeding: the last provisional response answers retransmissions.
+    Proceeding {
+        last: Option<Bytes>,
+    },
+    /// A final response that is no 2xx to an INVITE. INVITE: G repeats it until the ACK, H gives up. Others: J.
+    Completed {
+        last: Bytes,
+        repeat: Option<(Instant, Duration)>,
+        until: Instant,
+    },
+    /// The ACK came; I absorbs further ones.
+    Confirmed {
+        until: Instant,
+    },
+    /// A 2xx to an INVITE went out; L absorbs retransmissions of the INVITE.
+    Accepted {
+        until: Instant,
+    },
+    Over,
+}
+
+pub(super) struct Server {
+    state: State,
+    /// Where responses go.
+    peer: Peer,
+    hash: KeyHash,
+    is_invite: bool,
+    told: bool,
+}
+
+impl Server {
+    pub(super) fn new(is_invite: bool, peer: Peer, hash: KeyHash) -> Self {
+        Self { state: State::Proceeding { last: None }, peer, hash, is_invite, told: false }
+    }
+
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    pub(super) fn hash(&self) -> KeyHash {
+        self.hash
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    pub(super) fn was_told(&self) -> bool {
+        self.told
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Proceeding { .. } | State::Over => None,
+            State::Completed { repeat, until, .. } => Some(repeat.map_or(*until, |(at, _)| at.min(*until))),
+            State::Confirmed { until } | State::Accepted { until } => Some(*until),
+        }
+    }
+
+    pub(super) fn respond(&mut self, now: Instant, timers: &Timers, response: Bytes, out: &mut Output) {
+        let Some(status) = status_of(&response) else { return };
+        let reliable = self.peer.transport.is_reliable();
+        let success = (200..300).contains(&status);
+        match &mut self.state {
+            State::Proceeding { last } if status < 200 => {
+                *last = Some(response.clone());
+                out.transmit(response, self.peer);
+            }
+            State::Proceeding { .. } if self.is_invite && success => {
+                self.state = State::Accepted { until: now + timers.t1_64() };
+                out.transmit(response, self.peer);
+            }
+            State::Proceeding { .. } => {
+                out.transmit(response.clone(), self.peer);
+                self.state = match (self.is_invite, reliable) {
+                    (true, _) => State::Completed {
+                        last: response,
+                        repeat: (!reliable).then(|| (now + timers.t1, timers.t1)),
+                        until: now + timers.t1_64(),
+                    },
+                    (false, true) => State::Over,
+                    (false, false) => State::Completed { last: response, repeat: None, until: now + timers.t1_64() },
+                };
+            }
+            State::Accepted { .. } if success => out.transmit(response, self.peer),
+            State::Completed { .. } | State::Confirmed { .. } | State::Accepted { .. } | State::Over => {}
+        }
+    }
+
+    /// The request came again.
+    pub(super) fn retransmitted(&self, out: &mut Output) {
+        match &self.state {
+            State::Proceeding { last: Some(last) } | State::Completed { last, .. } => {
+                out.transmit(last.clone(), self.peer);
+            }
+            State::Proceeding { last: None } | State::Confirmed { .. } | State::Accepted { .. } | State::Over => {}
+        }
+    }
+
+    /// An ACK with the branch of this INVITE; `false` when it is for a 2xx and so the user's.
+    pub(super) fn ack(&mut self, now: Instant, timers: &Timers) -> bool {
+        match self.state {
+            State::Completed { .. } => {
+                self.state = if self.peer.transport.is_reliable() {
+                    State::Over
+                } else {
+                    State::Confirmed { until: now + timers.t4 }
+                };
+                true
+            }
+            State::Accepted { .. } => false,
+            // An ACK before any final response means nothing.
+            State::Proceeding { .. } | State::Confirmed { .. } | State::Over => true,
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, timers: &Timers, key: ServerKey, out: &mut Output) {
+        match &mut self.state {
+            State::Completed { until, .. } if now >= *until => {
+                self.state = State::Over;
+                if self.is_invite {
+                    self.told = true;
+                    out.event(TransactionEvent::AckTimeout { key });
+                }
+            }
+            State::Completed { last, repeat: Some((at, interval)), .. } if now >= *at => {
+                out.transmit(last.clone(), self.peer);
+                *interval = interval.saturating_mul(2).min(timers.t2);
+                *at = now + *interval;
+            }
+            State::Confirmed { until } | State::Accepted { until } if now >= *until => self.state = State::Over,
+            _ => {}
+        }
+    }
+}
+
+/// The status of octets that we wrote ourselves.
+fn status_of(response: &[u8]) -> Option<u16> {
+    let digits = response.strip_prefix(b"SIP/2.0 ")?.get(..3)?;
+    let status = sip_message::grammar::number(digits).ok()?;
+    u16::try_from(status).ok().filter(|status| (100..700).contains(status))
+}
+
+/// Where responses go (RFC 3261, section 18.2.2; RFC 3581, section 4): back over the same stream; over UDP to the
+/// source address, and there to the source port when `rport` asks for it, else to the port of sent-by. `maddr` is
+/// not followed: it would let a stranger aim our responses.
+pub(super) fn response_peer(request: &Message, peer: Peer, force_rport: bool) -> Peer {
+    if peer.transport != Transport::Udp || force_rport {
+        return peer;
+    }
+    match request.top_via() {
+        Ok(via) if via.rport().is_none() => {
+            let port = via.port.filter(|port| *port != 0).unwrap_or(peer.transport.default_port());
+            Peer { remote: SocketAddr::new(peer.remote.ip(), port), ..peer }
+        }
+        Ok(_) | Err(_) => peer,
+    }
+}
+
+/// How long a client should stay away after a refusal for lack of room.
+const OVERLOAD_RETRY_AFTER_S: &str = "5";
+
+/// The stateless refusal when there is no room for a transaction (RFC 3261, section 21.5.4).
+pub(super) fn overload(request: &Message, peer: Peer) -> Option<Bytes> {
+    ResponseBuilder::response_to(request, 503, sip_message::reason_of(503))
+        .source(peer.remote)
+        .to_tag(b"overload")
+        .header(HeaderName::RetryAfter, OVERLOAD_RETRY_AFTER_S)
+        .finish()
+        .ok()
+}
