@@ -47,6 +47,8 @@ mod method;
 mod name_addr;
 mod params;
 mod reason;
+#[cfg(test)]
+mod torture;
 mod uri;
 mod via;
 
