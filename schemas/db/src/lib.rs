@@ -16,7 +16,7 @@ pub mod cursor;
 pub mod dialect;
 pub mod error;
 pub mod feed;
-//pub mod journal;
+pub mod journal;
 pub mod lease;
 pub mod node;
 pub mod outbox;
