@@ -549,4 +549,20 @@ mod tests {
         let attempt = Attempt { credentials: &credentials, realm: REALM, method: b"REGISTER", body: b"", ha1: None };
         assert_eq!(side.server.verify(side.now, &attempt), Verdict::Rejected);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_count_is_taken_twice(counts in proptest::collection::vec(1u32..200, 0..400)) {
+            let mut window = Window::default();
+            let mut taken = std::collections::BTreeSet::new();
+            for count in counts {
+                let highest = taken.last().copied().unwrap_or(0);
+                let expected = !taken.contains(&count) && count.saturating_add(64) > highest;
+                proptest::prop_assert_eq!(window.take(count), expected);
+                if expected {
+                    taken.insert(count);
+                }
+            }
+        }
+    }
 }

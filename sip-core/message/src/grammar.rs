@@ -201,4 +201,22 @@ mod tests {
         assert_eq!(quote(b"a\"\r\nb"), br#""a\"b""#);
         assert_eq!(&*unescape(b"%61%zz%4"), b"a%zz%4");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_quoted_comes_back(text: Vec<u8>) {
+            let kept: Vec<u8> = text.iter().copied().filter(|o| !matches!(o, b'\r' | b'\n' | 0)).collect();
+            let quoted = quote(&text);
+            proptest::prop_assert_eq!(&*unquote(&quoted), &kept[..]);
+            // Quoted text is one value, whatever it holds.
+            let list = [&quoted[..], b", x"].concat();
+            proptest::prop_assert_eq!(comma_list(&list).collect::<Vec<_>>(), [&quoted[..], b"x"]);
+        }
+
+        #[test]
+        fn nothing_panics_on_any_octets(text: Vec<u8>) {
+            let _ = (unescape(&text), unquote(&text), number(&text), comma_list(&text).count());
+            let _ = (crate::Uri::parse(&text), crate::NameAddr::parse(&text), crate::Via::parse(&text));
+        }
+    }
 }

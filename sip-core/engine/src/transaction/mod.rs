@@ -8,6 +8,8 @@
 mod client;
 mod key;
 mod server;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 use std::collections::{HashMap, VecDeque};

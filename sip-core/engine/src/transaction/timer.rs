@@ -76,4 +76,9 @@ impl Heap {
     pub(super) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
+
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.heap.len()
+    }
 }
