@@ -235,6 +235,9 @@ mod journal {
                 std::thread::yield_now();
             }
         }
+        while f.journal.backlog() > 0 {
+            std::thread::yield_now();
+        }
         assert!(f.append(6_000));
         let reader = f.reader();
         let files = f.files();

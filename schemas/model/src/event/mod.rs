@@ -5,3 +5,6 @@
 
 pub mod fact;
 pub mod store;
+
+#[cfg(test)]
+mod samples;
