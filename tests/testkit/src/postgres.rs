@@ -51,7 +51,13 @@ struct Cluster {
     /// URL of the maintenance database.
     url: String,
     /// Held open while this process lives: its end is the signal to stop.
-    _lifeline: Option<ChildStdin>,
+    lifeline: Option<ChildStdin>,
+}
+
+impl Cluster {
+    const fn is_ours(&self) -> bool {
+        self.lifeline.is_some()
+    }
 }
 
 /// The URL of the maintenance database of the cluster, which is started when need be.
@@ -60,13 +66,16 @@ struct Cluster {
 /// When there is no PostgreSQL, with the remedy.
 #[must_use]
 pub fn cluster_url() -> &'static str {
+    &cluster().url
+}
+
+fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| match std::env::var(URL_VARIABLE) {
-        Ok(url) if !url.is_empty() => Ok(Cluster { url, _lifeline: None }),
+        Ok(url) if !url.is_empty() => Ok(Cluster { url, lifeline: None }),
         _ => start(),
     });
-    let url = cluster.as_ref().map(|cluster| cluster.url.as_str());
-    url.expect("tests need PostgreSQL (Debian: postgresql); `make test` installs it")
+    cluster.as_ref().expect("tests need PostgreSQL (Debian: postgresql); `make test` installs it")
 }
 
 /// Makes a database of its own and gives its URL; `migrated` says whether it has the tables of the store.
@@ -78,11 +87,15 @@ pub async fn fresh_database(migrated: bool) -> String {
     create_database(source).await
 }
 
-/// Removes a database that [`fresh_database`] made, whoever is still connected.
+/// Removes a database that [`fresh_database`] made, whoever is still connected. In a cluster of this process it stays:
+/// the whole cluster goes with the process, and each drop costs a checkpoint.
 ///
 /// # Panics
 /// When the server refuses.
 pub async fn drop_database(url: &str) {
+    if cluster().is_ours() {
+        return;
+    }
     let options = PgConnectOptions::from_str(url).expect("the URL is ours");
     let name = options.get_database().expect("the URL names a database").to_owned();
     assert!(name.starts_with(PREFIX), "{name} is not ours to drop");
@@ -169,7 +182,7 @@ fn start() -> Result<Cluster, String> {
         return Err(format!("the server did not start: {}", line.trim()));
     }
     let url = format!("postgres://tandem@localhost/postgres?host={}", dir.display());
-    Ok(Cluster { url, _lifeline: lifeline })
+    Ok(Cluster { url, lifeline })
 }
 
 /// The folder with `initdb` and `pg_ctl`.
