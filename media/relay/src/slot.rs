@@ -1,0 +1,162 @@
+//! A slot: the ports of one session, and what the threads tell each other about it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use media_engine::{MediaSnapshot, Side};
+use model::event::fact::MediaStats;
+
+use crate::address::SharedAddress;
+
+/// `free_at_ms` of a slot that is in use.
+const TAKEN: u64 = u64::MAX;
+
+/// Counters of one side; written by the relay thread alone, so plain loads and stores do.
+#[derive(Debug, Default)]
+pub struct SideCounters {
+    pub received: AtomicU64,
+    pub sent: AtomicU64,
+    pub lost: AtomicU64,
+    pub octets: AtomicU64,
+}
+
+impl SideCounters {
+    fn stats(&self) -> MediaStats {
+        MediaStats {
+            packets_received: self.received.load(Ordering::Relaxed),
+            packets_sent: self.sent.load(Ordering::Relaxed),
+            packets_lost: self.lost.load(Ordering::Relaxed),
+            octets_received: self.octets.load(Ordering::Relaxed),
+        }
+    }
+
+    fn reset(&self) {
+        for counter in [&self.received, &self.sent, &self.lost, &self.octets] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One more; the single writer needs no read-modify-write.
+pub fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
+/// One session's place in the pool.
+#[derive(Debug)]
+pub struct Slot {
+    local: [SocketAddr; 2],
+    /// When the slot may be taken, or [`TAKEN`].
+    free_at_ms: AtomicU64,
+    /// Uses of the slot so far.
+    uses: AtomicU64,
+    /// The generation that is open; 0 when none is.
+    open: AtomicU64,
+    remote: [SharedAddress; 2],
+    /// The generation that the counters belong to.
+    counted: AtomicU64,
+    counters: [SideCounters; 2],
+    /// Milliseconds since the start, plus one; 0 before the first packet.
+    last_packet: AtomicU64,
+}
+
+fn of<T>(both: &[T; 2], side: Side) -> &T {
+    let [caller, callee] = both;
+    match side {
+        Side::Caller => caller,
+        Side::Callee => callee,
+    }
+}
+
+impl Slot {
+    pub fn new(local: [SocketAddr; 2]) -> Self {
+        Self {
+            local,
+            free_at_ms: AtomicU64::new(0),
+            uses: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            remote: Default::default(),
+            counted: AtomicU64::new(0),
+            counters: Default::default(),
+            last_packet: AtomicU64::new(0),
+        }
+    }
+
+    // What handles do.
+
+    pub fn open(&self, now_ms: u64) -> Option<u64> {
+        let free_at_ms = self.free_at_ms.load(Ordering::Relaxed);
+        if free_at_ms > now_ms {
+            return None;
+        }
+        self.free_at_ms.compare_exchange(free_at_ms, TAKEN, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        self.remote.iter().for_each(|remote| remote.store(None));
+        let generation = self.uses.load(Ordering::Relaxed).wrapping_add(1);
+        self.uses.store(generation, Ordering::Relaxed);
+        self.open.store(generation, Ordering::Release);
+        Some(generation)
+    }
+
+    pub fn close(&self, generation: u64, now_ms: u64, free_at_ms: u64) -> MediaSnapshot {
+        if self.open.compare_exchange(generation, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return MediaSnapshot::default();
+        }
+        let snapshot = self.counted(generation, now_ms);
+        self.free_at_ms.store(free_at_ms.min(TAKEN.wrapping_sub(1)), Ordering::Release);
+        snapshot
+    }
+
+    pub fn snapshot(&self, generation: u64, now_ms: u64) -> MediaSnapshot {
+        if self.generation() == generation { self.counted(generation, now_ms) } else { MediaSnapshot::default() }
+    }
+
+    fn counted(&self, generation: u64, now_ms: u64) -> MediaSnapshot {
+        if self.counted.load(Ordering::Acquire) != generation {
+            // No packet of this use yet: the counters are still those of the last one.
+            return MediaSnapshot::default();
+        }
+        let [a, b] = &self.counters;
+        let last = self.last_packet.load(Ordering::Relaxed).checked_sub(1);
+        MediaSnapshot { a: a.stats(), b: b.stats(), last_packet_ms_ago: last.map(|at| now_ms.saturating_sub(at)) }
+    }
+
+    pub fn set_remote(&self, generation: u64, side: Side, addr: SocketAddr) {
+        if self.generation() == generation {
+            of(&self.remote, side).store(Some(addr));
+        }
+    }
+
+    pub fn local(&self, side: Side) -> SocketAddr {
+        *of(&self.local, side)
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.generation() != 0
+    }
+
+    // What the relay thread does.
+
+    /// The generation that is open; 0 when none is.
+    pub fn generation(&self) -> u64 {
+        self.open.load(Ordering::Acquire)
+    }
+
+    pub fn remote(&self, side: Side) -> &SharedAddress {
+        of(&self.remote, side)
+    }
+
+    pub fn counters(&self, side: Side) -> &SideCounters {
+        of(&self.counters, side)
+    }
+
+    /// Clears the counters for a new use.
+    pub fn begin(&self, generation: u64) {
+        self.counters.iter().for_each(SideCounters::reset);
+        self.last_packet.store(0, Ordering::Relaxed);
+        self.counted.store(generation, Ordering::Release);
+    }
+
+    pub fn note_packet(&self, now_ms: u64) {
+        self.last_packet.store(now_ms.saturating_add(1), Ordering::Relaxed);
+    }
+}
