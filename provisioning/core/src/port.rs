@@ -119,8 +119,8 @@ pub enum DirectoryEntry {
     Subscriber(Subscriber, SubscriberSecrets),
     /// A number.
     Number(Number),
-    /// A trunk with its password, unsealed for the core alone.
-    Trunk(Trunk, Option<Secret<String>>),
+    /// A trunk with the path of its owner, and its password, unsealed for the core alone.
+    Trunk(Trunk, AccountPath, Option<Secret<String>>),
     /// The resource is gone, or of a kind that the core does not need.
     Gone(ResourceRef),
 }
