@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Most sessions: the ports of one address end below this.
 pub const SESSIONS_MAX: usize = 16_000;
@@ -12,7 +13,7 @@ pub const THREADS_MAX: usize = 64;
 pub const PORTS_PER_SESSION: usize = 4;
 
 /// Settings of the media relay. Unknown keys are errors.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelayConfig {
     /// Threads. Too low: packets are late when one core is full (about 1,500 calls); too high: threads that fight for

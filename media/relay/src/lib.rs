@@ -18,6 +18,8 @@ mod address;
 mod config;
 mod ports;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::net::SocketAddr;

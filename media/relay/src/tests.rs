@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::{MediaSession, MediaSnapshot, Relay, RelayConfig, RelayHandle, Side, StartError};
 use media_engine::rtp::{HEADER_LEN, RtpHeader};
 use model::time::{Clock, Now, Timestamp};
-use tandem_media_relay::{MediaSession, MediaSnapshot, Relay, RelayConfig, RelayHandle, Side, StartError};
 
 /// Longest wait for a packet that must come.
 const PATIENCE: Duration = Duration::from_secs(5);
