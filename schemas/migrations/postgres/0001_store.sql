@@ -310,6 +310,9 @@ CREATE TABLE rated (
   PRIMARY KEY (call_id, leg, part, account_id, side, version)
 );
 
+-- The rows that a `rated` event names.
+CREATE INDEX rated_batch ON rated (batch_id);
+
 -- What could not be rated, with its reason; corrected and replayed, never dropped.
 CREATE TABLE suspense (
   call_id       UUID   NOT NULL,
@@ -508,6 +511,8 @@ CREATE TABLE report_run (
   holder        TEXT COLLATE "C",
   lease_until   BIGINT,
   attempt       BIGINT NOT NULL,
+  -- JSON: mail addresses
+  recipients    TEXT COLLATE "C"  NOT NULL,
   -- JSON snapshot of the figures, taken once; rendering starts from it
   figures       TEXT COLLATE "C",
   html_sha256   BYTEA,

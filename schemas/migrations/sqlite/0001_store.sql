@@ -310,6 +310,9 @@ CREATE TABLE rated (
   PRIMARY KEY (call_id, leg, part, account_id, side, version)
 ) STRICT, WITHOUT ROWID;
 
+-- The rows that a `rated` event names.
+CREATE INDEX rated_batch ON rated (batch_id);
+
 -- What could not be rated, with its reason; corrected and replayed, never dropped.
 CREATE TABLE suspense (
   call_id       BLOB   NOT NULL,
@@ -508,6 +511,8 @@ CREATE TABLE report_run (
   holder        TEXT,
   lease_until   INTEGER,
   attempt       INTEGER NOT NULL,
+  -- JSON: mail addresses
+  recipients    TEXT  NOT NULL,
   -- JSON snapshot of the figures, taken once; rendering starts from it
   figures       TEXT,
   html_sha256   BLOB,
