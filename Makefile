@@ -1,0 +1,58 @@
+# The commands of the project. `make demo` shows it, `make check` is the inner loop, `make test` is everything.
+
+CARGO ?= cargo
+# A fresh clone builds exactly what was tested.
+LOCKED := --locked
+# Tests and demo share one build: the release profile (docs/decisions/0008-tests-in-the-release-profile.md).
+RELEASE := --release $(LOCKED)
+
+export CARGO_TERM_PROGRESS_WHEN ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test soak bench build format-check clippy layers hygiene docs test-changed test-workspace install-tools
+
+help: ## what each command does
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+demo: ## the whole way of a call, on loopback, in a throw-away directory
+	$(CARGO) run $(RELEASE) -- demo
+
+check: format-check clippy layers hygiene test-changed ## the inner loop: format, lints, layers, tests of what changed
+
+test: install-tools build format-check clippy layers hygiene docs test-workspace ## everything, both databases and real peers
+
+soak: install-tools build ## the long counts: seeds, kills, calls
+	TANDEM_SOAK=1 .ci/with-postgres $(CARGO) test $(RELEASE) --workspace
+
+bench: install-tools ## the figures, built for distribution (LTO)
+	$(CARGO) build --profile dist $(LOCKED) --workspace
+	TANDEM_BENCH=1 .ci/with-postgres $(CARGO) test --profile dist $(LOCKED) --package tandem-e2e -- --nocapture
+
+install-tools: ## what the tests need from Debian, without starting daemons
+	.ci/install
+
+build: ## all crates, and the binary that the end-to-end tests drive
+	$(CARGO) build $(RELEASE) --workspace
+
+format-check:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy $(RELEASE) --workspace --all-targets -- -D warnings
+
+layers: ## each crate uses only what its layer and folder may
+	$(CARGO) xtask layers
+
+hygiene: ## no machine paths, no unfinished work, no fixed waits
+	$(CARGO) xtask hygiene
+
+docs: ## the documentation of all items, private ones too
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(RELEASE) --workspace --no-deps --document-private-items
+
+test-changed:
+	@crates=$$($(CARGO) xtask changed | sed 's/^/--package /'); \
+	if [ -z "$$crates" ]; then echo "no crate changed"; \
+	else set -x; .ci/with-postgres $(CARGO) test $(RELEASE) $$crates; fi
+
+test-workspace:
+	.ci/with-postgres $(CARGO) test $(RELEASE) --workspace
