@@ -23,6 +23,18 @@ pub struct AlarmDefinition {
     pub effect: &'static str,
     /// What the operator should do.
     pub action: &'static str,
+    /// The one detector that reports this type: its full set of conditions decides what is cleared.
+    pub detector: &'static str,
+}
+
+/// The detectors: each reports the full set of the conditions of its types.
+pub mod detector {
+    /// Trunks that do not answer.
+    pub const TRUNKS: &str = "trunks";
+    /// The journal of this node.
+    pub const JOURNAL: &str = "journal";
+    /// The consumers of the journal and of the store's feed.
+    pub const CONSUMERS: &str = "consumers";
 }
 
 macro_rules! catalogue {
@@ -55,6 +67,7 @@ catalogue! {
         cause: "The peer left several OPTIONS pings in a row unanswered.",
         effect: "Calls take the next trunk, or are refused with 503 when there is none.",
         action: "Check address, network path and the peer; the alarm clears with the first answer.",
+        detector: detector::TRUNKS,
     };
     /// The journal of the node cannot keep up or cannot be written.
     JournalLag = AlarmDefinition {
@@ -69,6 +82,7 @@ catalogue! {
         cause: "The disk is slow or full, or records arrive faster than they can be made durable.",
         effect: "New calls are refused with 503; admitted calls go on and keep their records.",
         action: "Free space or look at the disk's latency; the alarm clears when the backlog is gone.",
+        detector: detector::JOURNAL,
     };
     /// A consumer of the journal is behind or stopped.
     ConsumerLag = AlarmDefinition {
@@ -83,6 +97,7 @@ catalogue! {
         cause: "The store is away or slow, or a record cannot be understood by this version.",
         effect: "Usage, rating and counters are late; nothing is lost, the journal keeps the records.",
         action: "Read the alarm's text: bring the store back, or upgrade the program.",
+        detector: detector::CONSUMERS,
     };
 }
 
@@ -93,9 +108,40 @@ impl AlarmType {
         self.definition().key
     }
 
+    /// The detector that reports it.
+    #[must_use]
+    pub const fn detector(self) -> &'static str {
+        self.definition().detector
+    }
+
     /// The type of a stored key.
     #[must_use]
     pub fn parse(key: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|alarm_type| alarm_type.key() == key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_complete_and_apart() {
+        let (mut keys, mut indexes) = (BTreeSet::new(), BTreeSet::new());
+        for alarm_type in AlarmType::ALL {
+            let entry = alarm_type.definition();
+            assert!(keys.insert(entry.key) && indexes.insert(entry.index), "{} stands twice", entry.key);
+            assert_eq!(AlarmType::parse(entry.key), Some(*alarm_type));
+            assert!(entry.key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", entry.key);
+            // The numbers of IANAItuEventType and the bound of the MIB's texts
+            assert!((1..=11).contains(&entry.event_type) && entry.probable_cause > 0 && entry.index > 0);
+            assert!(!matches!(entry.severity, Severity::Cleared), "{} cannot begin cleared", entry.key);
+            for text in [entry.text, entry.cause, entry.effect, entry.action, entry.detector] {
+                assert!(!text.is_empty() && text.len() <= 255 && !text.contains('"'), "{}: {text}", entry.key);
+            }
+        }
+        assert_eq!(AlarmType::parse("sun_spots"), None);
     }
 }

@@ -5,6 +5,7 @@ use model::ctx::Ctx;
 use model::page::{Page, PageRequest, ReadError};
 use model::time::Timestamp;
 
+use crate::notification::Notification;
 use crate::resource::{Alarm, Condition};
 
 /// Where detectors report: the full set of conditions that one detector sees now. Alarms of this detector (same
@@ -12,9 +13,11 @@ use crate::resource::{Alarm, Condition};
 #[async_trait]
 pub trait AlarmAuthority: Send + Sync {
     /// Takes in the full set. Transition, alarm row and one outbox row per target commit together in `node.db`.
+    /// `detector` is one of [`crate::catalogue::detector`]; its conditions are of its own types.
     ///
     /// # Errors
-    /// When `node.db` cannot be written; the next observation repeats it.
+    /// When `node.db` cannot be written; the next observation repeats it. [`ReadError::Invalid`] when a condition is
+    /// of a type that another detector reports; nothing is taken in then.
     async fn observe(
         &self,
         detector: &'static str,
@@ -31,4 +34,74 @@ pub trait Queries: Send + Sync {
     async fn alarm_get(&self, ctx: &Ctx, node: &str, id: u32) -> Result<Option<Alarm>, ReadError>;
     /// Alarms, newest first; `active` alone or all.
     async fn alarm_list(&self, ctx: &Ctx, active: bool, page: PageRequest) -> Result<Page<Alarm>, ReadError>;
+}
+
+/// A notification on its way to one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The node that detected.
+    pub node: String,
+    /// Begins anew when the target is synchronised again; a receiver then forgets what it knew.
+    pub epoch: i64,
+    /// Without gaps within the epoch of a target: a receiver sees a loss.
+    pub sequence: i64,
+    /// What is said.
+    pub notification: Notification,
+}
+
+/// Why a notification did not leave.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The target cannot be reached from here now; it is tried again, and later ones wait.
+    #[error("the target cannot be reached: {0}")]
+    Unreachable(String),
+    /// This notification can never be sent; it is given up, and the gap shows in the sequence.
+    #[error("the notification cannot be sent: {0}")]
+    Unsendable(String),
+}
+
+/// Where notifications of one target leave, by whatever protocol. It gets them in order, and one again (same epoch
+/// and sequence) after a crash between sending and noting it.
+#[async_trait]
+pub trait NotificationSink: Send + Sync {
+    /// Sends one. Success says what the protocol can say: of a trap, that it left.
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    async fn deliver(&self, outgoing: &Outgoing) -> Result<(), SinkError>;
+}
+
+/// Characters of a target's name: it stands in outbox keys and log lines.
+pub const TARGET_NAME_MAX: usize = 64;
+
+/// A target of notifications as it stands in the outbox: `snmp:<name>`. Its sequence hangs on it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetName(String);
+
+/// The text names no target.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the name of a target is 1 to {TARGET_NAME_MAX} letters, digits, dots, dashes and underscores")]
+pub struct InvalidTargetName;
+
+impl TargetName {
+    /// What the names of all SNMP targets begin with.
+    pub const SNMP_PREFIX: &'static str = "snmp:";
+
+    /// The SNMP target of this name.
+    ///
+    /// # Errors
+    /// When the name is empty, too long or has other characters.
+    pub fn snmp(name: &str) -> Result<Self, InvalidTargetName> {
+        let valid = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        if name.is_empty() || name.len() > TARGET_NAME_MAX || !valid {
+            return Err(InvalidTargetName);
+        }
+        Ok(Self(format!("{}{name}", Self::SNMP_PREFIX)))
+    }
+
+    /// The key in the outbox.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }

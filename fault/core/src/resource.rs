@@ -3,6 +3,7 @@
 use model::tenancy::AccountPath;
 use model::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::catalogue::AlarmType;
 
@@ -75,7 +76,7 @@ pub struct Alarm {
     pub path: Option<AccountPath>,
     /// How bad it is (the last severity while active; kept after the clear).
     pub severity: Severity,
-    /// One sentence with the values.
+    /// One sentence with the values, as it was last notified.
     pub text: String,
     /// First sight.
     pub raised_at: Timestamp,
@@ -91,6 +92,24 @@ pub struct Alarm {
     pub acknowledgement: Option<(String, Timestamp, String)>,
 }
 
+impl Alarm {
+    /// The identifier of an alarm in plans, audit and events, made of its key: node and number.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        alarm_uuid(&self.node, self.id)
+    }
+}
+
+/// As [`Alarm::uuid`], from the key alone. UUIDv8 (RFC 9562, section 5.8): a hash of the node's name (FNV-1a, the
+/// same in every version of the program), then the number.
+#[must_use]
+pub fn alarm_uuid(node: &str, id: u32) -> Uuid {
+    let hash = node
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    uuid::Builder::from_custom_bytes((u128::from(hash) << 64 | u128::from(id)).to_be_bytes()).into_uuid()
+}
+
 /// A condition that a detector sees now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
@@ -104,4 +123,17 @@ pub struct Condition {
     pub severity: Option<Severity>,
     /// One sentence with the values.
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_tell_nodes_and_numbers_apart() {
+        let check = |node, id, expected: &str| assert_eq!(alarm_uuid(node, id).to_string(), expected);
+        check("a", 1, "af63dc4c-8601-8c8c-8000-000000000001");
+        check("a", u32::MAX, "af63dc4c-8601-8c8c-8000-0000ffffffff");
+        assert_ne!(alarm_uuid("a", 1), alarm_uuid("b", 1));
+    }
 }
