@@ -47,7 +47,7 @@ hygiene: ## no machine paths, no unfinished work, no fixed waits
 	$(CARGO) xtask hygiene
 
 docs: ## the documentation of all items, private ones too
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(RELEASE) --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc $(RELEASE) --workspace --no-deps --document-private-items
 
 test-changed:
 	@crates=$$($(CARGO) xtask changed | sed 's/^/--package /'); \
