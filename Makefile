@@ -24,9 +24,9 @@ test: install-tools build format-check clippy layers hygiene docs test-workspace
 soak: install-tools build ## the long counts: seeds, kills, calls
 	TANDEM_SOAK=1 .ci/with-postgres $(CARGO) test $(RELEASE) --workspace
 
-bench: install-tools ## the figures, built for distribution (LTO)
-	$(CARGO) build --profile dist $(LOCKED) --workspace
-	TANDEM_BENCH=1 .ci/with-postgres $(CARGO) test --profile dist $(LOCKED) --package tandem-e2e -- --nocapture
+bench: install-tools ## the figures of a run with sipp, built for distribution (LTO)
+	$(CARGO) build --profile dist $(LOCKED)
+	.ci/with-postgres $(CARGO) test --profile dist $(LOCKED) --package tandem-e2e --test sipp -- --nocapture
 
 install-tools: ## what the tests need from Debian, without starting daemons
 	.ci/install
@@ -50,7 +50,8 @@ docs: ## the documentation of all items, private ones too
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc $(RELEASE) --workspace --no-deps --document-private-items
 
 test-changed:
-	@crates=$$($(CARGO) xtask changed | sed 's/^/--package /'); \
+	@# End-to-end tests take minutes and belong to 'make test'.
+	@crates=$$($(CARGO) xtask changed | grep -vx tandem-e2e | sed 's/^/--package /'); \
 	if [ -z "$$crates" ]; then echo "no crate changed"; \
 	else set -x; .ci/with-postgres $(CARGO) test $(RELEASE) $$crates; fi
 
