@@ -1,0 +1,643 @@
+//! From the caller's INVITE to the callee's final answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media_engine::Side;
+use media_engine::sdp::Sdp;
+use model::cause::ReleaseCause;
+use model::event::fact::{Attempted, CallSetup, Fact, Party, SubscriberParty, TrunkParty};
+use model::id::{AccountId, CallId};
+use model::number::E164;
+use sip_engine::digest::DigestClient;
+use sip_engine::{ClientKey, Dialog, Peer, ServerKey};
+use sip_message::build::RequestBuilder;
+use sip_message::{HeaderName, Message, Method, Scheme};
+use smallvec::SmallVec;
+
+use super::Calls;
+use super::answer::relay_sdp;
+use super::call::{Call, CallKey, Callee, Caller, State, ms, ms_between};
+use super::outgoing::{Outgoing, OutgoingInvite};
+use crate::auth::{Role, authenticate};
+use crate::directory::{Directory, Domain, Listed, Subscriber, Trunk};
+use crate::io::{ALLOW, Io, Refusal, SDP};
+use crate::limits::Slots;
+use crate::numbering;
+use crate::routing::{self, Route, Target, Unroutable};
+use crate::shard;
+
+/// Hops that our INVITE gets when the caller's names no number (RFC 3261, section 8.1.1.6).
+const MAX_FORWARDS: u8 = 70;
+/// Longest dialled text that is kept.
+const DIALLED_MAX: usize = 128;
+
+/// Who calls.
+enum Origin {
+    Subscriber { subscriber: Arc<Listed<Subscriber>>, domain: Arc<Domain> },
+    Trunk(Arc<Listed<Trunk>>),
+}
+
+/// Where the callee's INVITE goes, and what it says.
+struct Destination {
+    peer: Peer,
+    uri: String,
+    to: String,
+    from: String,
+    credentials: Option<DigestClient>,
+    trunk: bool,
+}
+
+/// A call that is refused after its caller is known: it leaves an `attempted` record.
+struct Failure {
+    refusal: Refusal,
+    cause: ReleaseCause,
+}
+
+impl Failure {
+    fn new(status: u16, cause: ReleaseCause) -> Self {
+        Self { refusal: Refusal::new(status), cause }
+    }
+}
+
+impl Calls {
+    /// An INVITE without a To tag.
+    pub fn invite(&mut self, io: &mut Io, key: ServerKey, msg: &Message, peer: Peer, draining: bool) {
+        let directory = io.directory();
+        if draining || self.len() >= io.config.calls_max {
+            io.stats.calls_shed += 1;
+            let refusal = io.overloaded();
+            return io.refuse(key, msg, peer, refusal, None);
+        }
+        let origin = match origin(io, &directory, msg, peer) {
+            Ok(origin) => origin,
+            Err(refusal) => {
+                io.stats.invites_unauthenticated += 1;
+                return io.refuse(key, msg, peer, refusal, None);
+            }
+        };
+        let Some(mut setup) = setup(io, &directory, &origin, msg) else {
+            // Its account or domain is on its way into the directory, or out of it.
+            io.stats.invites_unauthenticated += 1;
+            return io.refuse(key, msg, peer, Refusal::new(403), None);
+        };
+        let tag = io.tokens.tag();
+        if let Err(failure) = self.admit(io, &directory, &origin, &mut setup, key, msg, peer, &tag) {
+            match failure.refusal.status {
+                503 if failure.cause == ReleaseCause::LimitReached => io.stats.calls_limited += 1,
+                _ => {}
+            }
+            let status = failure.refusal.status;
+            io.refuse(key, msg, peer, failure.refusal, Some(&tag));
+            let attempt = Attempted { setup, ended_at: io.now.utc, status, cause: failure.cause, pdd_ms: None };
+            io.journal.append(Fact::Attempted(attempt));
+        }
+    }
+
+    /// Judges a call and, when all agree, sends the callee's INVITE.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one INVITE; a struct for one caller says no more")]
+    fn admit(
+        &mut self,
+        io: &mut Io,
+        directory: &Directory,
+        origin: &Origin,
+        setup: &mut CallSetup,
+        key: ServerKey,
+        msg: &Message,
+        peer: Peer,
+        tag: &str,
+    ) -> Result<(), Failure> {
+        let hops = check(msg)?;
+        let dialog =
+            Dialog::uas(msg, tag.as_bytes()).map_err(|e| Failure::new(e.status(), ReleaseCause::Incompatible))?;
+        let enabled = match origin {
+            Origin::Subscriber { subscriber, .. } => {
+                subscriber.enabled && directory.account_enabled(subscriber.account)
+            }
+            Origin::Trunk(trunk) => trunk.enabled && directory.account_enabled(trunk.account),
+        };
+        if !enabled {
+            return Err(Failure::new(403, ReleaseCause::Forbidden));
+        }
+        let route = route(directory, origin, setup, msg)?;
+        setup.called = route.called;
+        let mut slots = Slots::default();
+        let target = choose(io, directory, origin, setup, &route, &mut slots)?;
+        let destination = destination(io, directory, origin, setup, &target, msg)?;
+        let Some(places) = io.journal.reserve() else {
+            io.stats.calls_shed += 1;
+            return Err(Failure { refusal: io.overloaded(), cause: ReleaseCause::NetworkFailure });
+        };
+        if !slots.take(&io.shared.calls.clone(), None) {
+            return Err(Failure::new(503, ReleaseCause::LimitReached));
+        }
+        let delayed_offer = msg.body().is_empty();
+        if !delayed_offer {
+            check_offer(msg)?;
+        }
+        let Some(session) = io.media.open(setup.call) else {
+            io.stats.calls_shed += 1;
+            return Err(Failure { refusal: io.overloaded(), cause: ReleaseCause::NetworkFailure });
+        };
+        let sdp = if delayed_offer { None } else { relay_sdp(io, session, msg, Side::Caller) };
+        let started = self.start_callee(io, setup, &destination, hops, sdp.as_deref());
+        let Some((client, callee_tag)) = started else {
+            io.media.close(session);
+            return Err(Failure::new(500, ReleaseCause::NetworkFailure));
+        };
+        let trying = io.response(msg, peer, 100, tag);
+        io.respond(key, trying);
+        self.serial += 1;
+        let call_key = CallKey(self.serial);
+        if let Some(invite) = self.outgoing_invite(client) {
+            invite.call = call_key;
+        }
+        self.servers.insert(key, call_key);
+        self.tags.insert(tag.as_bytes().into(), (call_key, Side::Caller));
+        self.tags.insert(callee_tag.as_bytes().into(), (call_key, Side::Callee));
+        let until = io.now.mono + ms(io.config.ring_timeout_ms);
+        let trunk = matches!(origin, Origin::Trunk(_));
+        let call = Call {
+            setup: setup.clone(),
+            invited: io.now,
+            pdd_ms: None,
+            rang: false,
+            caller: Caller { key, invite: msg.clone(), peer, tag: tag.to_owned(), dialog, trunk },
+            callee: Callee {
+                client,
+                peer: destination.peer,
+                tag: callee_tag,
+                trunk: destination.trunk,
+                credentials: destination.credentials,
+                challenged: false,
+            },
+            delayed_offer,
+            early_sdp: None,
+            media: Some(session),
+            places,
+            _slots: slots,
+            state: State::Calling { until },
+            scheduled: Some(until),
+        };
+        self.calls.insert(call_key, Box::new(call));
+        self.deadlines.insert((until, call_key));
+        io.stats.calls_admitted += 1;
+        Ok(())
+    }
+
+    fn start_callee(
+        &mut self,
+        io: &mut Io,
+        setup: &mut CallSetup,
+        destination: &Destination,
+        hops: u8,
+        sdp: Option<&[u8]>,
+    ) -> Option<(ClientKey, String)> {
+        let tag = io.tokens.tag();
+        let call_id = io.tokens.call_id(&shard::call_id_prefix(io.shard.index));
+        let contact = io.contact(destination.peer);
+        let from = format!("{};tag={tag}", destination.from);
+        let mut builder = io.hop(destination.peer, |hop| {
+            RequestBuilder::new(&Method::Invite, destination.uri.as_bytes())
+                .via(hop.transport.as_str(), hop.sent_by, hop.branch.as_bytes())
+                .base(from.as_bytes(), destination.to.as_bytes(), call_id.as_bytes(), 1, &Method::Invite, hops)
+                .header(HeaderName::Contact, contact)
+                .header(HeaderName::Allow, ALLOW)
+        });
+        if let Some(sdp) = sdp {
+            builder = builder.body(SDP, sdp);
+        }
+        let bytes = io.finish(builder)?;
+        let client = self.send_invite(io, CallKey(0), bytes, destination.peer, destination.trunk)?;
+        setup.b_sip_call_id = Some(call_id);
+        Some((client, tag))
+    }
+
+    fn send_invite(&mut self, io: &mut Io, call: CallKey, bytes: Bytes, peer: Peer, trunk: bool) -> Option<ClientKey> {
+        let invite = Message::parse_datagram(bytes.clone()).ok()?;
+        let client = io.transactions.request(io.now.mono, bytes, peer).ok()?;
+        let outgoing = OutgoingInvite { call, invite, peer, trunk, acks: SmallVec::new() };
+        self.outgoing.insert(client, Outgoing::Invite(Box::new(outgoing)));
+        Some(client)
+    }
+
+    /// A response to an INVITE of ours, also when its call is over.
+    pub(super) fn invite_response(&mut self, io: &mut Io, key: CallKey, client: ClientKey, msg: &Message) {
+        let success = (200..300).contains(&msg.status());
+        if success && self.repeat_ack(io, client, msg) {
+            return;
+        }
+        let call = self.calls.get(&key).filter(|call| call.callee.client == client);
+        let credentials = call.and_then(|call| call.callee.credentials.clone());
+        match (call.map(|call| &call.state), msg.status()) {
+            (Some(State::Calling { .. }), 101..=199) => self.callee_progress(io, key, msg),
+            (Some(State::Calling { .. }), 200..=299) => self.callee_answered(io, key, client, msg),
+            (Some(State::Calling { .. }), 300..=699) => self.callee_refused(io, key, client, msg),
+            // The 200 crossed our CANCEL: the supplier may charge it, the caller has long been refused.
+            (Some(State::Releasing { cause, .. }), 200..=299) => {
+                let cause = *cause;
+                self.abort_unwanted(io, key, 487, cause);
+                self.release_answer(io, client, msg, credentials);
+            }
+            (Some(State::Releasing { .. }), 300..=699) => self.release_done(io, key),
+            // Another fork has answered too. The same 200 again, before its ACK, is absorbed.
+            (Some(State::Answering { answer, .. } | State::Talking { answer, .. }), 200..=299)
+                if !answer.dialog.matches(msg) =>
+            {
+                self.release_answer(io, client, msg, credentials);
+            }
+            (None, 200..=299) => self.release_answer(io, client, msg, credentials),
+            _ => {}
+        }
+    }
+
+    /// An 18x: passed on with its session, so that the caller hears early media.
+    fn callee_progress(&mut self, io: &mut Io, key: CallKey, msg: &Message) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let status = msg.status();
+        if matches!(status, 180 | 183) {
+            call.rang |= status == 180;
+            call.pdd_ms.get_or_insert_with(|| ms_between(call.invited.mono, io.now.mono));
+        }
+        // An offer in an 18x would have to be answered in a PRACK, which we don't support.
+        let sdp =
+            call.media.filter(|_| !call.delayed_offer).and_then(|session| relay_sdp(io, session, msg, Side::Callee));
+        if let Some(sdp) = &sdp {
+            call.early_sdp = Some(sdp.clone());
+        }
+        // 199 says that one fork is over: nothing to the caller.
+        if !matches!(status, 180..=183) {
+            return;
+        }
+        let caller = &call.caller;
+        let mut response = io
+            .response(&caller.invite, caller.peer, status, &caller.tag)
+            .record_route()
+            .header(HeaderName::Contact, io.contact(caller.peer));
+        if let Some(sdp) = &sdp {
+            response = response.body(SDP, sdp);
+        }
+        io.respond(caller.key, response);
+    }
+
+    /// A final refusal by the callee: once a challenge is answered, otherwise it is the caller's.
+    fn callee_refused(&mut self, io: &mut Io, key: CallKey, client: ClientKey, msg: &Message) {
+        let status = msg.status();
+        if matches!(status, 401 | 407) && self.answer_challenge(io, key, client, msg) {
+            return;
+        }
+        let rang = self.calls.get(&key).is_some_and(|call| call.rang);
+        let (status, cause) = match status {
+            // Calls are not redirected by whom they ring: it could point anywhere, at the caller's cost.
+            300..=399 => (480, ReleaseCause::Rejected),
+            // A challenge of the trunk is none of the caller's, nor are defects between us and it.
+            401 | 407 | 481 | 482 | 491 => (503, ReleaseCause::NetworkFailure),
+            status => (status, ReleaseCause::from_status(status, rang)),
+        };
+        self.fail(io, key, Refusal::new(status), cause);
+    }
+
+    fn answer_challenge(&mut self, io: &mut Io, key: CallKey, client: ClientKey, msg: &Message) -> bool {
+        let Some(invite) = self.outgoing_invite(client).map(|o| o.invite.clone()) else { return false };
+        let Some(call) = self.calls.get_mut(&key).filter(|call| !call.callee.challenged) else { return false };
+        let Some(credentials) = call.callee.credentials.as_mut() else { return false };
+        let cnonce = io.tokens.cnonce();
+        let answer = credentials.answer(msg, b"INVITE", invite.request_uri(), invite.body(), &cnonce);
+        let Some((name, value)) = answer else { return false };
+        call.callee.challenged = true;
+        let (peer, trunk) = (call.callee.peer, call.callee.trunk);
+        let Some(bytes) = repeat_with(io, &invite, peer, name, &value) else { return false };
+        let Some(client) = self.send_invite(io, key, bytes, peer, trunk) else { return false };
+        if let Some(call) = self.calls.get_mut(&key) {
+            call.callee.client = client;
+        }
+        true
+    }
+
+    /// No answer to an INVITE of ours.
+    pub(super) fn invite_unanswered(&mut self, io: &mut Io, key: CallKey, client: ClientKey, status: u16) {
+        let Some(call) = self.calls.get(&key).filter(|call| call.callee.client == client) else { return };
+        match call.state {
+            State::Calling { .. } => {
+                let cause = match status {
+                    408 => ReleaseCause::from_status(408, call.rang),
+                    _ => ReleaseCause::NoResponse,
+                };
+                self.fail(io, key, Refusal::new(status), cause);
+            }
+            State::Releasing { .. } => self.release_done(io, key),
+            State::Answering { .. } | State::Talking { .. } => {}
+        }
+    }
+
+    /// It rang for long enough.
+    pub(super) fn ring_timeout(&mut self, io: &mut Io, key: CallKey) {
+        let rang = self.calls.get(&key).is_some_and(|call| call.rang);
+        let status = if rang { 480 } else { 408 };
+        self.give_up(io, key, status, ReleaseCause::from_status(status, rang));
+    }
+
+    /// CANCEL, or BYE in an early dialog.
+    pub(super) fn caller_gave_up(&mut self, io: &mut Io, key: CallKey) {
+        let Some(call) = self.calls.get(&key) else { return };
+        let cause = ReleaseCause::from_status(487, call.rang);
+        match call.state {
+            State::Calling { .. } => self.give_up(io, key, 487, cause),
+            State::Answering { .. } => self.abort(io, key, 487, cause, true),
+            State::Releasing { .. } | State::Talking { .. } => {}
+        }
+    }
+
+    /// Refuses the caller now and cancels the callee; the record waits for what the callee says to that, because a 200
+    /// may be under way.
+    pub(super) fn give_up(&mut self, io: &mut Io, key: CallKey, status: u16, cause: ReleaseCause) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let tag = call.caller.tag.clone();
+        io.refuse(call.caller.key, &call.caller.invite, call.caller.peer, Refusal::new(status), Some(&tag));
+        // The transaction gives up 64*T1 after the CANCEL; this is for the case that it does not tell.
+        let until = io.now.mono + io.transactions.config().timers.t1_64() * 2;
+        call.state = State::Releasing { status, cause, at: io.now.utc, until };
+        let client = call.callee.client;
+        if !io.transactions.cancel(io.now.mono, client) {
+            self.release_done(io, key);
+        }
+    }
+
+    /// The callee is gone as well: the record of a call whose caller was refused before.
+    pub(super) fn release_done(&mut self, io: &mut Io, key: CallKey) {
+        let Some(State::Releasing { status, cause, at, .. }) = self.calls.get(&key).map(|call| &call.state) else {
+            return;
+        };
+        let (status, cause, ended_at) = (*status, *cause, *at);
+        let Some(mut call) = self.remove(io, key) else { return };
+        let attempt = Attempted { setup: call.setup.clone(), ended_at, status, cause, pdd_ms: call.pdd_ms };
+        call.places.append(Fact::Attempted(attempt), None);
+    }
+
+    /// Refuses the caller of a call whose callee is gone.
+    fn fail(&mut self, io: &mut Io, key: CallKey, refusal: Refusal, cause: ReleaseCause) {
+        let Some(mut call) = self.remove(io, key) else { return };
+        let status = refusal.status;
+        let caller = &call.caller;
+        io.refuse(caller.key, &caller.invite, caller.peer, refusal, Some(&caller.tag));
+        let ended_at = io.now.utc;
+        let attempt = Attempted { setup: call.setup.clone(), ended_at, status, cause, pdd_ms: call.pdd_ms };
+        call.places.append(Fact::Attempted(attempt), None);
+    }
+}
+
+/// Who calls: a trunk is known by its address, a subscriber proves itself.
+fn origin(io: &mut Io, directory: &Directory, msg: &Message, peer: Peer) -> Result<Origin, Refusal> {
+    if let Some(trunk) = directory.trunk_by_address(peer.remote) {
+        return Ok(Origin::Trunk(Arc::clone(trunk)));
+    }
+    let from = msg.from().map_err(|_| Refusal::new(400))?;
+    let uri = msg.uri().map_err(|_| Refusal::new(400))?;
+    let domain = directory
+        .domain_by_name(&from.uri.host_text())
+        .or_else(|| directory.domain_by_name(&uri.host_text()))
+        .ok_or_else(|| Refusal::new(403))?;
+    let subscriber = authenticate(io, directory, domain, msg, Role::Proxy)?;
+    Ok(Origin::Subscriber { subscriber, domain: Arc::clone(domain) })
+}
+
+/// What is known of the call from the start; none when the directory lacks a part.
+fn setup(io: &Io, directory: &Directory, origin: &Origin, msg: &Message) -> Option<CallSetup> {
+    let (a, calling) = match origin {
+        Origin::Subscriber { subscriber, domain } => {
+            (subscriber_party(directory, subscriber, domain)?, directory.calling_number(subscriber.id))
+        }
+        Origin::Trunk(trunk) => {
+            let from = msg.from().ok().and_then(|from| from.uri.user_text());
+            (trunk_party(trunk), from.and_then(|user| numbering::from_trunk(&user)))
+        }
+    };
+    let dialled = msg.uri().ok().and_then(|uri| uri.user_text()).unwrap_or_default();
+    Some(CallSetup {
+        call: CallId::new(io.ids.as_ref()),
+        invited_at: io.now.utc,
+        a,
+        b: None,
+        dialled: dialled.chars().take(DIALLED_MAX).collect(),
+        called: None,
+        calling,
+        a_sip_call_id: String::from_utf8_lossy(msg.call_id()).into_owned(),
+        b_sip_call_id: None,
+    })
+}
+
+fn subscriber_party(directory: &Directory, subscriber: &Subscriber, domain: &Domain) -> Option<Party> {
+    Some(Party::Subscriber(SubscriberParty {
+        subscriber: subscriber.id,
+        account: subscriber.account,
+        path: directory.account(subscriber.account)?.path.clone(),
+        domain: domain.id,
+        domain_name: domain.name.clone(),
+        site: subscriber.site,
+        extension: subscriber.extension.clone(),
+    }))
+}
+
+fn trunk_party(trunk: &Trunk) -> Party {
+    Party::Trunk(TrunkParty { trunk: trunk.id, account: trunk.account, path: trunk.path.clone() })
+}
+
+/// What must hold of any INVITE that is passed on; the hops that are left.
+fn check(msg: &Message) -> Result<u8, Failure> {
+    let incompatible = ReleaseCause::Incompatible;
+    let hops = msg.max_forwards().unwrap_or(MAX_FORWARDS);
+    if hops == 0 {
+        return Err(Failure::new(483, ReleaseCause::NetworkFailure));
+    }
+    for name in [HeaderName::Require, HeaderName::ProxyRequire] {
+        if let Some(required) = msg.header(name) {
+            let refusal = Refusal::new(420).with(HeaderName::Unsupported, required);
+            return Err(Failure { refusal, cause: incompatible });
+        }
+    }
+    match msg.uri().map(|uri| uri.scheme) {
+        Ok(Scheme::Sip | Scheme::Sips | Scheme::Tel) => Ok(hops - 1),
+        Ok(Scheme::Other) => Err(Failure::new(416, incompatible)),
+        Err(_) => Err(Failure::new(400, incompatible)),
+    }
+}
+
+fn check_offer(msg: &Message) -> Result<(), Failure> {
+    if !msg.content_type().eq_ignore_ascii_case(SDP.as_bytes()) {
+        let refusal = Refusal::new(415).with(HeaderName::Accept, SDP);
+        return Err(Failure { refusal, cause: ReleaseCause::Incompatible });
+    }
+    Sdp::parse(msg.body()).map(|_| ()).map_err(|_| Failure::new(488, ReleaseCause::Incompatible))
+}
+
+fn route(directory: &Directory, origin: &Origin, setup: &CallSetup, msg: &Message) -> Result<Route, Failure> {
+    let uri = msg.uri().map_err(|_| Failure::new(400, ReleaseCause::Incompatible))?;
+    let user = uri.user_text().unwrap_or_default();
+    let found = match origin {
+        Origin::Subscriber { subscriber, domain } => {
+            // A `tel:` URI has no host: it is dialled in the caller's own domain.
+            let host = if uri.scheme == Scheme::Tel { domain.name.as_str().to_owned() } else { uri.host_text() };
+            routing::from_subscriber(directory, subscriber, setup.a.account().1, &user, &host)
+        }
+        Origin::Trunk(trunk) => routing::from_trunk(directory, trunk, &user),
+    };
+    found.map_err(|error| match error {
+        Unroutable::Unknown => Failure::new(404, ReleaseCause::UnallocatedNumber),
+        Unroutable::NoTrunk { .. } => Failure::new(503, ReleaseCause::NoRoute),
+    })
+}
+
+/// The one callee, with a place taken on everything that limits the call.
+enum Chosen {
+    Subscriber { subscriber: Arc<Listed<Subscriber>>, domain: Arc<Domain> },
+    Trunk(Arc<Listed<Trunk>>),
+}
+
+fn choose(
+    io: &Io,
+    directory: &Directory,
+    origin: &Origin,
+    setup: &mut CallSetup,
+    route: &Route,
+    slots: &mut Slots,
+) -> Result<Chosen, Failure> {
+    let limited = || Failure { refusal: io.overloaded(), cause: ReleaseCause::LimitReached };
+    let caller_admitted = match origin {
+        Origin::Subscriber { subscriber, .. } => slots.take(&subscriber.calls, subscriber.call_limit),
+        Origin::Trunk(trunk) => slots.take(&trunk.calls, trunk.call_limit),
+    };
+    if !caller_admitted {
+        return Err(limited());
+    }
+    let chosen = match &route.target {
+        Target::Subscriber(subscriber) => {
+            let absent = || Failure::new(480, ReleaseCause::SubscriberAbsent);
+            if !subscriber.enabled || !directory.account_enabled(subscriber.account) {
+                return Err(absent());
+            }
+            let domain = directory.domain(subscriber.domain).ok_or_else(absent)?;
+            setup.b = subscriber_party(directory, subscriber, domain);
+            if !slots.take(&subscriber.calls, subscriber.call_limit) {
+                return Err(Failure::new(486, ReleaseCause::UserBusy));
+            }
+            Chosen::Subscriber { subscriber: Arc::clone(subscriber), domain: Arc::clone(domain) }
+        }
+        Target::Trunks(trunks) => {
+            let up: SmallVec<[_; 4]> = trunks.iter().filter(|trunk| io.shared.trunks.is_up(trunk.id)).collect();
+            if up.is_empty() {
+                return Err(Failure::new(503, ReleaseCause::NoRoute));
+            }
+            let free = up.into_iter().find(|trunk| slots.take(&trunk.calls, trunk.call_limit)).ok_or_else(limited)?;
+            setup.b = Some(trunk_party(free));
+            Chosen::Trunk(Arc::clone(free))
+        }
+    };
+    // A call within one account counts there once.
+    let mut counted: SmallVec<[AccountId; 16]> = SmallVec::new();
+    for party in [Some(&setup.a), setup.b.as_ref()].into_iter().flatten() {
+        for account in directory.ancestry(party.account().1) {
+            if counted.contains(&account.id) {
+                continue;
+            }
+            counted.push(account.id);
+            if !slots.take(&account.calls, account.call_limit) {
+                return Err(limited());
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+fn destination(
+    io: &Io,
+    directory: &Directory,
+    origin: &Origin,
+    setup: &CallSetup,
+    target: &Chosen,
+    msg: &Message,
+) -> Result<Destination, Failure> {
+    match target {
+        Chosen::Subscriber { subscriber, domain } => {
+            let shard = shard::of_address(&subscriber.username, domain.name.as_str(), io.shard.count);
+            let binding = io
+                .shared
+                .location
+                .latest(shard, subscriber.id, io.now.utc)
+                .ok_or_else(|| Failure::new(480, ReleaseCause::SubscriberAbsent))?;
+            Ok(Destination {
+                peer: Peer::udp(binding.source, binding.listener),
+                uri: binding.contact.into(),
+                to: format!("<sip:{}@{}>", subscriber.username, domain.name),
+                from: from_towards(directory, origin, setup, subscriber, domain, msg),
+                credentials: None,
+                trunk: false,
+            })
+        }
+        Chosen::Trunk(trunk) => {
+            let called = setup.called.ok_or_else(|| Failure::new(404, ReleaseCause::UnallocatedNumber))?;
+            let peer = Peer::udp(trunk.address, 0);
+            let credentials =
+                trunk.credentials.as_ref().map(|c| DigestClient::new(c.username.clone(), c.password.clone()));
+            Ok(Destination {
+                peer,
+                uri: format!("sip:{called}@{}", trunk.address),
+                to: format!("<sip:{called}@{}>", host_of(trunk.address)),
+                from: format!("<sip:{}@{}>", presented(setup.calling), io.sent_by(peer)),
+                credentials,
+                trunk: true,
+            })
+        }
+    }
+}
+
+/// The caller as the callee sees it: colleagues by extension, others by number, else by name.
+fn from_towards(
+    directory: &Directory,
+    origin: &Origin,
+    setup: &CallSetup,
+    callee: &Subscriber,
+    callee_domain: &Domain,
+    msg: &Message,
+) -> String {
+    let Origin::Subscriber { subscriber, domain } = origin else {
+        return format!("<sip:{}@{}>", presented(setup.calling), callee_domain.name);
+    };
+    let number = directory.calling_number(subscriber.id).map(|number| number.to_string());
+    let extension = subscriber.extension.clone().filter(|_| subscriber.account == callee.account);
+    let user = extension.or(number).unwrap_or_else(|| subscriber.username.clone());
+    let display = msg.from().ok().and_then(|from| std::str::from_utf8(from.display).ok()).unwrap_or_default();
+    let space = if display.is_empty() { "" } else { " " };
+    format!("{display}{space}<sip:{user}@{}>", domain.name)
+}
+
+fn presented(calling: Option<E164>) -> String {
+    calling.map_or_else(|| "anonymous".to_owned(), |number| number.to_string())
+}
+
+fn host_of(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) => v4.ip().to_string(),
+        SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+    }
+}
+
+/// The INVITE again, with credentials, the next CSeq and a fresh branch (RFC 3261, section 22.2).
+fn repeat_with(io: &mut Io, invite: &Message, peer: Peer, name: HeaderName, value: &[u8]) -> Option<Bytes> {
+    let cseq = invite.cseq().ok()?.0.saturating_add(1);
+    let hops = invite.max_forwards().unwrap_or(MAX_FORWARDS);
+    let (from, to) = (invite.header(HeaderName::From)?, invite.header(HeaderName::To)?);
+    let contact = io.contact(peer);
+    let mut builder = io.hop(peer, |hop| {
+        RequestBuilder::new(&Method::Invite, invite.request_uri())
+            .via(hop.transport.as_str(), hop.sent_by, hop.branch.as_bytes())
+            .base(from, to, invite.call_id(), cseq, &Method::Invite, hops)
+            .header(HeaderName::Contact, contact)
+            .header(HeaderName::Allow, ALLOW)
+            .header(name, value)
+    });
+    if !invite.body().is_empty() {
+        builder = builder.body(SDP, invite.body());
+    }
+    io.finish(builder)
+}

@@ -1,0 +1,133 @@
+//! From the caller's 200 to the end of the call.
+
+use std::time::Duration;
+
+use media_engine::Side;
+use model::cause::ReleaseCause;
+use model::event::fact::{Ended, Fact, INTERIM_PERIOD_MS, Interim, ReleasedBy};
+use sip_engine::{Due, Peer, ServerKey};
+use sip_message::Message;
+
+use super::Calls;
+use super::answer::relay_sdp;
+use super::call::{CallKey, Confirmation, State, ms, ms_between, next_hop};
+use crate::config::ServicesConfig;
+use crate::io::{Io, Refusal};
+
+/// How often the relay is asked for silence.
+const MEDIA_PERIOD_MAX: Duration = Duration::from_secs(5);
+
+/// Period of the question whether media still flow: fine against the limit that is set.
+pub(super) fn media_period(config: &ServicesConfig) -> Duration {
+    match config.media_timeout_ms {
+        0 => ms(config.call_duration_max_ms),
+        timeout => (ms(timeout) / 4).clamp(Duration::from_millis(20), MEDIA_PERIOD_MAX),
+    }
+}
+
+impl Calls {
+    /// The caller's ACK.
+    pub(super) fn acknowledged(&mut self, io: &mut Io, key: CallKey, msg: &Message) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        if !call.caller.dialog.matches(msg) {
+            return;
+        }
+        let (delayed, client, media) = (call.delayed_offer, call.callee.client, call.media);
+        let State::Talking { answer, confirmation, .. } = &mut call.state else { return };
+        if matches!(confirmation, Confirmation::Received) {
+            return;
+        }
+        *confirmation = Confirmation::Received;
+        if delayed {
+            let dialog = answer.dialog.clone();
+            let sdp = media.and_then(|session| relay_sdp(io, session, msg, Side::Caller));
+            self.send_ack(io, client, &dialog, sdp.as_deref());
+            if sdp.is_none() {
+                // The offer was not answered: there is no session to talk in.
+                self.end(io, key, ReleaseCause::Incompatible, ReleasedBy::Network);
+            }
+        }
+    }
+
+    /// A BYE from either side, in any phase in which there is a dialog.
+    pub(super) fn bye(&mut self, io: &mut Io, key: CallKey, side: Side, server: ServerKey, msg: &Message, peer: Peer) {
+        io.refuse(server, msg, peer, Refusal::new(200), None);
+        let by = match side {
+            Side::Caller => ReleasedBy::Caller,
+            Side::Callee => ReleasedBy::Callee,
+        };
+        match (self.calls.get(&key).map(|call| &call.state), side) {
+            (Some(State::Talking { .. }), _) => self.end(io, key, ReleaseCause::NormalClearing, by),
+            (Some(State::Answering { .. }), Side::Callee) => self.abort(io, key, 480, ReleaseCause::NoAnswer, false),
+            // A caller may end its early dialog this way too (RFC 3261, section 15).
+            (Some(State::Calling { .. } | State::Answering { .. }), _) => self.caller_gave_up(io, key),
+            (Some(State::Releasing { .. }) | None, _) => {}
+        }
+    }
+
+    /// Something is due in an answered call.
+    pub(super) fn talk_timeout(&mut self, io: &mut Io, key: CallKey) {
+        let now = io.now.mono;
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let State::Talking { answer, confirmation, interim_at, media_at, end_at } = &mut call.state else { return };
+        if now >= *end_at {
+            return self.end(io, key, ReleaseCause::DurationLimit, ReleasedBy::Network);
+        }
+        if let Confirmation::Awaited(retransmit) = confirmation {
+            match retransmit.poll(now) {
+                Due::Send(bytes, peer) => io.transactions.send(bytes, peer),
+                Due::Wait(_) => {}
+                Due::Expired => return self.end(io, key, ReleaseCause::PeerLost, ReleasedBy::Network),
+            }
+        }
+        let elapsed_ms = ms_between(answer.at.mono, now);
+        if now >= *interim_at {
+            *interim_at += Duration::from_millis(INTERIM_PERIOD_MS.unsigned_abs());
+            io.journal.append(Fact::Interim(Interim { call: call.setup.call, at: io.now.utc, elapsed_ms }));
+        }
+        if now >= *media_at {
+            *media_at = now + media_period(&io.config);
+            let limit = i64::from(io.config.media_timeout_ms);
+            let silence = call.media.and_then(|session| io.media.snapshot(session).last_packet_ms_ago);
+            // Silence is counted from the answer at the earliest.
+            let silence = silence.map_or(elapsed_ms, |ago| i64::try_from(ago).unwrap_or(i64::MAX).min(elapsed_ms));
+            if limit > 0 && silence >= limit {
+                self.end(io, key, ReleaseCause::MediaTimeout, ReleasedBy::Network);
+            }
+        }
+    }
+
+    /// Ends an answered call: BYE to each side that has not hung up itself, and the `ended` record.
+    pub(super) fn end(&mut self, io: &mut Io, key: CallKey, cause: ReleaseCause, by: ReleasedBy) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let media = call.media.take().map(|session| io.media.close(session));
+        let (delayed, client) = (call.delayed_offer, call.callee.client);
+        let State::Talking { answer, confirmation, .. } = &call.state else { return };
+        let fact = Ended {
+            answered: call.answered(answer),
+            ended_at: io.now.utc,
+            duration_ms: ms_between(answer.at.mono, io.now.mono),
+            cause,
+            released_by: by,
+            estimated: false,
+            a_media: media.map(|m| m.a),
+            b_media: media.map(|m| m.b),
+        };
+        call.places.append(Fact::Ended(fact), None);
+        let unconfirmed = matches!(confirmation, Confirmation::Awaited(_));
+        let dialog = answer.dialog.clone();
+        if delayed && unconfirmed {
+            // The callee still waits for an ACK; without one it may not take a BYE for good.
+            self.send_ack(io, client, &dialog, None);
+        }
+        let Some(call) = self.remove(io, key) else { return };
+        if by != ReleasedBy::Callee {
+            let peer = next_hop(&dialog, call.callee.peer, call.callee.trunk);
+            self.send_bye(io, dialog, peer, call.callee.credentials.clone());
+        }
+        if by != ReleasedBy::Caller {
+            let peer = next_hop(&call.caller.dialog, call.caller.peer, call.caller.trunk);
+            self.send_bye(io, call.caller.dialog.clone(), peer, None);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a restart makes of the journal: calls that were up when the node died end at its last sign of life.
+
+use std::collections::HashMap;
+
+use model::cause::ReleaseCause;
+use model::event::fact::{Answered, Ended, Fact, ReleasedBy};
+use model::id::CallId;
+use model::time::Timestamp;
+
+/// A call that was answered and has no end yet.
+#[derive(Debug, Clone)]
+struct Open {
+    answered: Answered,
+    /// What an [`Fact::Interim`] proves: it lasted at least this long.
+    elapsed_ms: i64,
+}
+
+/// The fold over the facts of an epoch.
+#[derive(Debug, Default)]
+pub struct OpenCalls {
+    calls: HashMap<CallId, Open>,
+    last_sign: Option<Timestamp>,
+}
+
+impl OpenCalls {
+    /// Takes the next fact, in journal order.
+    pub fn apply(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Started(started) => self.seen(started.at),
+            Fact::Heartbeat(heartbeat) => self.seen(heartbeat.at),
+            Fact::Attempted(attempted) => self.seen(attempted.ended_at),
+            Fact::Answered(answered) => {
+                self.seen(answered.answered_at);
+                self.calls.insert(answered.setup.call, Open { answered: answered.clone(), elapsed_ms: 0 });
+            }
+            Fact::Interim(interim) => {
+                self.seen(interim.at);
+                if let Some(open) = self.calls.get_mut(&interim.call) {
+                    open.elapsed_ms = open.elapsed_ms.max(interim.elapsed_ms);
+                }
+            }
+            Fact::Ended(ended) => {
+                self.seen(ended.ended_at);
+                self.calls.remove(&ended.answered.setup.call);
+            }
+            Fact::AnswerAborted(aborted) => {
+                self.seen(aborted.ended_at);
+                self.calls.remove(&aborted.setup.call);
+            }
+        }
+    }
+
+    /// Calls without an end.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether every call has its end.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// The latest instant of any fact.
+    #[must_use]
+    pub fn last_sign(&self) -> Option<Timestamp> {
+        self.last_sign
+    }
+
+    /// The ends that the dead node could not write, oldest answer first: estimated, at its last heartbeat (or any
+    /// later fact), by the network. A duration is never negative, nor shorter than an interim fact has proved.
+    #[must_use]
+    pub fn close(self) -> Vec<Ended> {
+        let last_sign = self.last_sign;
+        let mut ends: Vec<Ended> = self
+            .calls
+            .into_values()
+            .map(|open| {
+                let answered_at = open.answered.answered_at;
+                let by_heartbeat = last_sign.map_or(0, |at| at.ms_since(answered_at));
+                let duration_ms = by_heartbeat.max(open.elapsed_ms).max(0);
+                Ended {
+                    ended_at: answered_at.plus_ms(duration_ms),
+                    duration_ms,
+                    cause: ReleaseCause::SystemFailure,
+                    released_by: ReleasedBy::Network,
+                    estimated: true,
+                    a_media: None,
+                    b_media: None,
+                    answered: open.answered,
+                }
+            })
+            .collect();
+        ends.sort_by_key(|end| (end.answered.answered_at, end.answered.setup.call));
+        ends
+    }
+
+    fn seen(&mut self, at: Timestamp) {
+        self.last_sign = self.last_sign.max(Some(at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::answered;
+    use model::event::fact::{Heartbeat, Interim, Started};
+
+    fn ended(answered: &Answered, duration_ms: i64) -> Fact {
+        Fact::Ended(Ended {
+            answered: answered.clone(),
+            ended_at: answered.answered_at.plus_ms(duration_ms),
+            duration_ms,
+            cause: ReleaseCause::NormalClearing,
+            released_by: ReleasedBy::Caller,
+            estimated: false,
+            a_media: None,
+            b_media: None,
+        })
+    }
+
+    #[test]
+    fn open_calls_end_at_the_last_heartbeat() {
+        let (first, second, third) = (answered(1, 1_000), answered(2, 2_000), answered(3, 9_500));
+        let facts = [
+            Fact::Started(Started { at: Timestamp(0), version: "1".to_owned() }),
+            Fact::Answered(first.clone()),
+            Fact::Answered(second.clone()),
+            ended(&first, 500),
+            Fact::Heartbeat(Heartbeat { at: Timestamp(9_000), calls_up: 1 }),
+            Fact::Answered(third.clone()),
+        ];
+        let mut open = OpenCalls::default();
+        facts.iter().for_each(|fact| open.apply(fact));
+        assert_eq!(open.len(), 2);
+        let ends = open.close();
+        assert_eq!(ends.iter().map(|e| e.duration_ms).collect::<Vec<_>>(), vec![7_500, 0]);
+        assert!(ends.iter().all(|e| e.estimated && e.cause == ReleaseCause::SystemFailure));
+        assert_eq!(ends.first().map(|e| e.ended_at), Some(Timestamp(9_500)));
+        // Replay over the written ends leaves nothing open.
+        let mut again = OpenCalls::default();
+        facts.iter().for_each(|fact| again.apply(fact));
+        ends.into_iter().for_each(|end| again.apply(&Fact::Ended(end)));
+        assert!(again.is_empty());
+    }
+
+    #[test]
+    fn a_clock_set_back_never_makes_a_duration_negative_and_interim_counts() {
+        let call = answered(1, 10_000);
+        let mut open = OpenCalls::default();
+        open.apply(&Fact::Answered(call.clone()));
+        open.apply(&Fact::Interim(Interim { call: call.setup.call, at: Timestamp(5_000), elapsed_ms: 900_000 }));
+        open.apply(&Fact::Heartbeat(Heartbeat { at: Timestamp(6_000), calls_up: 1 }));
+        assert_eq!(open.close().first().map(|e| e.duration_ms), Some(900_000));
+    }
+}

@@ -1,0 +1,102 @@
+//! Registrar and trunk keepalive.
+
+use super::{ALICE, BOB, CARRIER, Event, MALLORY, Sim};
+use crate::directory::{DirectoryEntry, Trunk};
+use crate::location::RegistrationChange;
+use crate::trunk::TrunkReason;
+
+#[test]
+fn a_registration_is_bound_stored_refreshed_and_expires() {
+    let mut sim = Sim::new(4, 1);
+    sim.register();
+    assert_eq!(sim.shared.location.len(), 2);
+    assert_eq!(sim.phones[ALICE].contacts, ["<sip:alice@10.0.1.1:5060>;expires=600"]);
+    let bound = |change: &RegistrationChange| matches!(change, RegistrationChange::Bound(_));
+    assert_eq!(sim.registrations.iter().filter(|c| bound(c)).count(), 2);
+    sim.run(300_000);
+    sim.phones[ALICE].register(sim.now.mono);
+    sim.run(301_000);
+    assert_eq!(sim.shared.location.len(), 1, "Bob did not refresh");
+    assert!(!bound(sim.registrations.last().expect("a change")));
+    sim.phones[ALICE].expires = Some(0);
+    sim.phones[ALICE].register(sim.now.mono);
+    sim.run(1_000);
+    assert!(sim.shared.location.is_empty() && sim.phones[ALICE].contacts.is_empty());
+    sim.phones[BOB].expires = Some(10);
+    sim.phones[BOB].register(sim.now.mono);
+    sim.run(1_000);
+    assert_eq!(sim.phones[BOB].registered, Some(423));
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_user_look_alike() {
+    let mut sim = Sim::new(2, 1);
+    sim.phones[MALLORY].register(sim.now.mono);
+    sim.run(1_000);
+    assert_eq!(sim.phones[MALLORY].registered, Some(403));
+    sim.phones[MALLORY].user = "nobody".to_owned();
+    sim.phones[MALLORY].register(sim.now.mono);
+    sim.run(1_000);
+    assert_eq!(sim.phones[MALLORY].registered, Some(403));
+    assert!(sim.shared.location.is_empty() && sim.registrations.is_empty());
+    assert_eq!(sim.cores.iter().map(|core| core.stats().authentications_failed).sum::<u64>(), 2);
+}
+
+#[test]
+fn a_trunk_goes_down_and_comes_up() {
+    let mut sim = Sim::new(2, 1);
+    let watched = Trunk { keepalive_ms: 10_000, ..sim.world.trunk.clone() };
+    sim.change(vec![DirectoryEntry::Trunk(watched.clone())]);
+    sim.run(25_000);
+    assert_eq!(sim.phones[CARRIER].pings, 3);
+    assert!(sim.trunk_changes.is_empty() && sim.shared.trunks.is_up(watched.id));
+    sim.phones[CARRIER].alive = false;
+    sim.run(40_000);
+    assert_eq!(sim.trunk_changes, [(false, TrunkReason::Unanswered)], "told once");
+    let states = sim.shared.trunks.snapshot();
+    assert_eq!((states.generation, states.list().len()), (1, 1));
+    sim.phones[CARRIER].alive = true;
+    sim.run(15_000);
+    assert_eq!(sim.trunk_changes.last(), Some(&(true, TrunkReason::Answered)));
+    assert!(sim.shared.trunks.is_up(watched.id));
+    // Watching ends while it is down: the alarm must not stay.
+    sim.phones[CARRIER].alive = false;
+    sim.run(40_000);
+    sim.change(vec![DirectoryEntry::Trunk(Trunk { keepalive_ms: 0, ..watched })]);
+    sim.run(1_000);
+    assert_eq!(sim.trunk_changes.last(), Some(&(true, TrunkReason::Unwatched)));
+    assert!(sim.shared.trunks.snapshot().list().is_empty());
+}
+
+#[test]
+fn methods_and_garbage_are_answered_by_rule() {
+    let mut sim = Sim::new(2, 1);
+    let address = sim.phones[ALICE].address;
+    let mut ask = |head: &str, tag: &str| {
+        let text = format!(
+            "{head} sip:x@alpha.example SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bK{head}{tag}\r\n\
+             From: <sip:a@alpha.example>;tag=1\r\nTo: <sip:x@alpha.example>{tag}\r\nCall-ID: {head}{tag}\r\nCSeq: 1 {head}\r\n\r\n"
+        );
+        sim.deliver(text.into(), address);
+        sim.drain();
+        let mut statuses = Vec::new();
+        for event in std::mem::take(&mut sim.queue).into_values() {
+            if let Event::Deliver { bytes, .. } = event {
+                statuses.push(sip_message::Message::parse_datagram(bytes).expect("readable").status());
+            }
+        }
+        statuses
+    };
+    assert_eq!(ask("OPTIONS", ""), [200]);
+    assert_eq!(ask("SUBSCRIBE", ""), [405]);
+    assert_eq!(ask("FROBNICATE", ""), [501]);
+    assert_eq!(ask("BYE", ";tag=2"), [481]);
+    assert_eq!(ask("INVITE", ";tag=2"), [481]);
+    assert_eq!(ask("UPDATE", ";tag=2"), [481]);
+    assert_eq!(ask("ACK", ";tag=2"), [] as [u16; 0]);
+    assert_eq!(ask("CANCEL", ""), [481]);
+    for junk in ["\r\n\r\n", "", "hello", "\0\0\0\0", "INVITE sip:x SIP/2.0\r\n\r\n"] {
+        sim.deliver(junk.as_bytes().to_vec().into(), address);
+    }
+    sim.run(1_000);
+}
