@@ -9,7 +9,7 @@ RELEASE := --release $(LOCKED)
 export CARGO_TERM_PROGRESS_WHEN ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test soak bench build format-check clippy layers hygiene docs test-changed test-workspace install-tools
+.PHONY: help demo check test soak bench build format-check clippy layers hygiene samples docs test-changed test-workspace install-tools
 
 help: ## what each command does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -19,7 +19,7 @@ demo: ## the whole way of a call, on loopback, in a throw-away directory
 
 check: format-check clippy layers hygiene test-changed ## the inner loop: format, lints, layers, tests of what changed
 
-test: install-tools build format-check clippy layers hygiene docs test-workspace ## everything, both databases and real peers
+test: install-tools build format-check clippy layers hygiene samples docs test-workspace ## everything, both databases and real peers
 
 soak: install-tools build ## the long counts: seeds, kills, calls
 	TANDEM_SOAK=1 .ci/with-postgres $(CARGO) test $(RELEASE) --workspace
@@ -45,6 +45,9 @@ layers: ## each crate uses only what its layer and folder may
 
 hygiene: ## no machine paths, no unfinished work, no fixed waits
 	$(CARGO) xtask hygiene
+
+samples: ## the sample configuration can be used
+	$(CARGO) run --quiet $(RELEASE) -- config check --config deploy/tandem.toml
 
 docs: ## the documentation of all items, private ones too
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc $(RELEASE) --workspace --no-deps --document-private-items
