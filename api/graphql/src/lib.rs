@@ -1,1 +1,25 @@
-//! .
+//! The GraphQL face, and the only crate that knows async-graphql.
+//!
+//! What it does: the schema over the ports of the four folders, global identifiers, connections, one payload for all
+//! mutations with plan, dry-run, idempotency and `userErrors`; GraphQL over HTTP with its own handler (the stock one
+//! fails a MUST of the specification and executes mutations from GET and from forms). What it never does: SQL, SIP,
+//! decisions; nothing without a token, introspection included.
+//!
+//! How to drive it: fill [`GraphqlDeps`], give [`graphql_router`] to [`api_http::router`]. [`sdl`] prints the schema; the
+//! committed copy is `schemas/graphql/schema.graphql`, kept true by a test (`UPDATE=1` rewrites it).
+
+mod argument;
+mod document;
+mod error;
+mod handler;
+mod input;
+mod limit;
+mod mutation;
+mod object;
+mod payload;
+mod query;
+mod scalar;
+mod schema;
+
+pub use handler::graphql_router;
+pub use schema::{GraphqlDeps, sdl};

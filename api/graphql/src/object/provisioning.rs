@@ -1,0 +1,355 @@
+//! Accounts, domains, sites, subscribers, numbers, trunks, tokens, audit.
+
+use async_graphql::{Enum, ID, SimpleObject};
+use model::change::ResourceKind;
+use provisioning::port::AuditEntry as AuditRow;
+use provisioning::resource as row;
+use serde_json::Value;
+
+use super::global;
+use crate::scalar::{Currency, E164, Long, Permission, Timestamp};
+
+/// What an account is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "model::tenancy::AccountKind")]
+pub enum AccountKind {
+    /// The root: who runs the installation.
+    Provider,
+    /// Sells on to resellers or customers below.
+    Reseller,
+    /// Owns domains, sites and subscribers, and is charged for calls.
+    Customer,
+}
+
+/// A node of the account tree.
+#[derive(Debug, SimpleObject)]
+pub struct Account {
+    /// Its global identifier.
+    pub id: ID,
+    /// The account above; none for the provider.
+    pub parent_id: Option<ID>,
+    /// Provider, reseller or customer.
+    pub kind: AccountKind,
+    /// Unique among its siblings.
+    pub name: String,
+    /// IANA zone, such as `Europe/Vienna`.
+    pub timezone: String,
+    /// Currency of its bills.
+    pub currency: Currency,
+    /// Concurrent calls at and below; none: no limit of its own.
+    pub call_limit: Option<u32>,
+    /// Subscribers at and below; none: no limit of its own.
+    pub subscriber_quota: Option<u32>,
+    /// Subscribers at and below now.
+    pub subscriber_count: u32,
+    /// Calls and changes are refused while it is not enabled.
+    pub enabled: bool,
+    /// Counted from 1; grows with each change.
+    pub version: Long,
+    /// When it came into being.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl From<row::Account> for Account {
+    fn from(account: row::Account) -> Self {
+        Self {
+            id: global(ResourceKind::Account, account.id),
+            parent_id: account.parent.map(|id| global(ResourceKind::Account, id)),
+            kind: account.kind.into(),
+            name: account.name,
+            timezone: account.timezone,
+            currency: Currency(account.currency),
+            call_limit: account.call_limit,
+            subscriber_quota: account.subscriber_quota,
+            subscriber_count: account.subscriber_count,
+            enabled: account.enabled,
+            version: Long(account.revision.version),
+            created_at: Timestamp(account.revision.created_at),
+            updated_at: Timestamp(account.revision.updated_at),
+        }
+    }
+}
+
+/// How dialled digits become E.164.
+#[derive(Debug, SimpleObject)]
+pub struct DialPlan {
+    /// Digits of the country code, such as `43`.
+    pub country_code: String,
+    /// What precedes a national number, such as `0`; may be empty.
+    pub national_prefix: String,
+    /// What precedes an international number, such as `00`.
+    pub international_prefix: String,
+}
+
+/// A SIP domain, which is also the digest realm.
+#[derive(Debug, SimpleObject)]
+pub struct Domain {
+    /// Its global identifier.
+    pub id: ID,
+    /// The customer that owns it.
+    pub account_id: ID,
+    /// Canonical name, globally unique, immutable.
+    pub name: String,
+    /// How dialled digits become E.164.
+    pub dial_plan: DialPlan,
+    /// Counted from 1; grows with each change.
+    pub version: Long,
+    /// When it came into being.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl From<row::Domain> for Domain {
+    fn from(domain: row::Domain) -> Self {
+        Self {
+            id: global(ResourceKind::Domain, domain.id),
+            account_id: global(ResourceKind::Account, domain.account),
+            name: domain.name.into(),
+            dial_plan: DialPlan {
+                country_code: domain.dial_plan.country_code,
+                national_prefix: domain.dial_plan.national_prefix,
+                international_prefix: domain.dial_plan.international_prefix,
+            },
+            version: Long(domain.revision.version),
+            created_at: Timestamp(domain.revision.created_at),
+            updated_at: Timestamp(domain.revision.updated_at),
+        }
+    }
+}
+
+/// A site of a customer.
+#[derive(Debug, SimpleObject)]
+pub struct Site {
+    /// Its global identifier.
+    pub id: ID,
+    /// The customer.
+    pub account_id: ID,
+    /// Unique within the customer.
+    pub name: String,
+    /// Counted from 1; grows with each change.
+    pub version: Long,
+    /// When it came into being.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl From<row::Site> for Site {
+    fn from(site: row::Site) -> Self {
+        Self {
+            id: global(ResourceKind::Site, site.id),
+            account_id: global(ResourceKind::Account, site.account),
+            name: site.name,
+            version: Long(site.revision.version),
+            created_at: Timestamp(site.revision.created_at),
+            updated_at: Timestamp(site.revision.updated_at),
+        }
+    }
+}
+
+/// A user or device with SIP credentials, which nobody can read.
+#[derive(Debug, SimpleObject)]
+pub struct Subscriber {
+    /// Its global identifier.
+    pub id: ID,
+    /// The customer.
+    pub account_id: ID,
+    /// The domain of its address of record.
+    pub domain_id: ID,
+    /// Where it sits.
+    pub site_id: Option<ID>,
+    /// User part of its address of record, unique within the domain.
+    pub username: String,
+    /// For people.
+    pub display_name: String,
+    /// Short number, unique within the customer.
+    pub extension: Option<String>,
+    /// Concurrent calls; none: no limit of its own.
+    pub call_limit: Option<u32>,
+    /// A disabled subscriber neither registers nor calls.
+    pub enabled: bool,
+    /// Counted from 1; grows with each change.
+    pub version: Long,
+    /// When it came into being.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl From<row::Subscriber> for Subscriber {
+    fn from(subscriber: row::Subscriber) -> Self {
+        Self {
+            id: global(ResourceKind::Subscriber, subscriber.id),
+            account_id: global(ResourceKind::Account, subscriber.account),
+            domain_id: global(ResourceKind::Domain, subscriber.domain),
+            site_id: subscriber.site.map(|id| global(ResourceKind::Site, id)),
+            username: subscriber.username,
+            display_name: subscriber.display_name,
+            extension: subscriber.extension.map(String::from),
+            call_limit: subscriber.call_limit,
+            enabled: subscriber.enabled,
+            version: Long(subscriber.revision.version),
+            created_at: Timestamp(subscriber.revision.created_at),
+            updated_at: Timestamp(subscriber.revision.updated_at),
+        }
+    }
+}
+
+/// An E.164 number in the inventory.
+#[derive(Debug, SimpleObject)]
+pub struct Number {
+    /// Its global identifier.
+    pub id: ID,
+    /// The account that holds it.
+    pub account_id: ID,
+    /// The number, unique in the installation.
+    pub e164: E164,
+    /// Who answers it.
+    pub subscriber_id: Option<ID>,
+    /// Counted from 1; grows with each change.
+    pub version: Long,
+    /// When it came into being.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl From<row::Number> for Number {
+    fn from(number: row::Number) -> Self {
+        Self {
+            id: global(ResourceKind::Number, number.id),
+            account_id: global(ResourceKind::Account, number.account),
+            e164: E164(number.e164),
+            subscriber_id: number.subscriber.map(|id| global(ResourceKind::Subscriber, id)),
+            version: Long(number.revision.version),
+            created_at: Timestamp(number.revision.created_at),
+            updated_at: Timestamp(number.revision.updated_at),
+        }
+    }
+}
+
+/// A SIP trunk: a peer by address. The password of its digest credentials cannot be read.
+#[derive(Debug, SimpleObject)]
+pub struct Trunk {
+    /// Its global identifier.
+    pub id: ID,
+    /// The owner; the trunk serves the subtree.
+    pub account_id: ID,
+    /// Unique within the owner.
+    pub name: String,
+    /// Where requests go and come from: address and port.
+    pub address: String,
+    /// User of the digest credentials.
+    pub username: Option<String>,
+    /// Concurrent calls; none: no limit.
+    pub call_limit: Option<u32>,
+    /// Lower is tried first.
+    pub priority: u32,
+    /// Period of OPTIONS pings, milliseconds; 0: none, the trunk counts as up.
+    pub keepalive_ms: u32,
+    /// A disabled trunk carries no calls.
+    pub enabled: bool,
+    /// Counted from 1; grows with each change.
+    pub version: Long,
+    /// When it came into being.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl From<row::Trunk> for Trunk {
+    fn from(trunk: row::Trunk) -> Self {
+        Self {
+            id: global(ResourceKind::Trunk, trunk.id),
+            account_id: global(ResourceKind::Account, trunk.account),
+            name: trunk.name,
+            address: trunk.address.to_string(),
+            username: trunk.username,
+            call_limit: trunk.call_limit,
+            priority: trunk.priority,
+            keepalive_ms: trunk.keepalive_ms,
+            enabled: trunk.enabled,
+            version: Long(trunk.revision.version),
+            created_at: Timestamp(trunk.revision.created_at),
+            updated_at: Timestamp(trunk.revision.updated_at),
+        }
+    }
+}
+
+/// An API token. The token itself is shown once, in the payload of its issue.
+#[derive(Debug, SimpleObject)]
+pub struct Token {
+    /// Its global identifier.
+    pub id: ID,
+    /// The account whose subtree it may touch.
+    pub account_id: ID,
+    /// Unique within the account.
+    pub name: String,
+    /// What it may do.
+    pub permissions: Vec<Permission>,
+    /// When it ceases to work.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// Counted from 1; grows with each change.
+    pub version: Long,
+    /// When it came into being.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl From<row::Token> for Token {
+    fn from(token: row::Token) -> Self {
+        Self {
+            id: global(ResourceKind::Token, token.id),
+            account_id: global(ResourceKind::Account, token.account),
+            name: token.name,
+            permissions: token.permissions.iter().map(Permission).collect(),
+            expires_at: token.expires_at.map(Timestamp),
+            revoked_at: token.revoked_at.map(Timestamp),
+            version: Long(token.revision.version),
+            created_at: Timestamp(token.revision.created_at),
+            updated_at: Timestamp(token.revision.updated_at),
+        }
+    }
+}
+
+/// One entry of the audit trail.
+#[derive(Debug, SimpleObject)]
+pub struct AuditEntry {
+    /// Dense number in the installation.
+    pub sequence: Long,
+    /// The change set, as mutations answer it.
+    pub change_id: ID,
+    /// When.
+    pub at: Timestamp,
+    /// Person, machine, device or system.
+    pub actor_kind: String,
+    /// Name of the actor at that time.
+    pub actor_name: String,
+    /// The command.
+    pub command: String,
+    /// What was done: the plan, without secrets.
+    pub plan: Value,
+    /// SHA-256 in hex that chains this entry to the one before.
+    pub hash: String,
+}
+
+impl From<AuditRow> for AuditEntry {
+    fn from(entry: AuditRow) -> Self {
+        Self {
+            sequence: Long(entry.sequence),
+            change_id: ID(entry.change.to_string()),
+            at: Timestamp(entry.at),
+            actor_kind: entry.actor_kind,
+            actor_name: entry.actor_name,
+            command: entry.command,
+            plan: entry.plan,
+            hash: entry.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Who asks, and whether the route is theirs: bearer tokens (RFC 6750, section 2.1) and the permissions of
+//! [`crate::route::ROUTES`]. Deny by default: without a token nothing is answered, not even which paths there are.
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use model::ctx::Ctx;
+use model::id::TraceId;
+use model::tenancy::Scope;
+
+use crate::deps::HttpDeps;
+use crate::limit::TOKEN_MAX;
+use crate::problem::Problem;
+use crate::route::ROUTES;
+
+/// Puts a [`Ctx`] into the request or answers 401, 403 or 503.
+pub(crate) async fn authenticate(
+    State(deps): State<HttpDeps>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let trace = request.extensions().get::<TraceId>().copied().unwrap_or_else(|| TraceId::new(&*deps.ids));
+    let token = bearer(request.headers())?;
+    let actor = deps.authenticator.token_authenticate(token, deps.clock.now().utc).await?;
+    let actor = actor.ok_or_else(|| Problem::unauthenticated(true))?;
+    let scope = Scope::subtree(&actor.path);
+    let ctx = Ctx { actor, scope, clock: deps.clock.clone(), ids: deps.ids.clone(), trace };
+    if let Some(path) = request.extensions().get::<MatchedPath>() {
+        authorise(&ctx, request.method(), path.as_str())?;
+    }
+    request.extensions_mut().insert(ctx);
+    Ok(next.run(request).await)
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let Some(field) = fields.next() else { return Err(Problem::unauthenticated(false)) };
+    let invalid = || Problem::unauthenticated(true);
+    if fields.next().is_some() {
+        return Err(invalid());
+    }
+    let (scheme, token) = field.to_str().map_err(|_| invalid())?.split_once(' ').ok_or_else(invalid)?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.len() > TOKEN_MAX {
+        return Err(invalid());
+    }
+    Ok(token)
+}
+
+/// A path that is in the table under other methods only goes on to its 405; one that is not in it at all is refused.
+fn authorise(ctx: &Ctx, method: &Method, path: &str) -> Result<(), Problem> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let mut routes = ROUTES.iter().filter(|route| route.path == path).peekable();
+    if routes.peek().is_none() {
+        let detail = "the route has no entry in the table of permissions";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail, "report this defect"));
+    }
+    match routes.find(|route| route.method == method).and_then(|route| route.permission) {
+        Some(permission) => ctx.require(permission).map_err(Problem::forbidden),
+        None => Ok(()),
+    }
+}

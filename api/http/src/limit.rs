@@ -1,0 +1,28 @@
+//! The limits of the face, each with its reason.
+
+use std::time::Duration;
+
+/// Open connections. Each may hold a buffer of [`HEAD_MAX`]; more clients than this wait in the kernel's backlog.
+pub const CONNECTIONS_MAX: usize = 1_024;
+/// Requests in work. Beyond it the answer is 503 with `Retry-After`: the store would only queue them.
+pub const REQUESTS_MAX: usize = 256;
+/// Request line and header fields, octets. GraphQL by GET and long cursors fit; more is nobody's header.
+pub const HEAD_MAX: usize = 64 * 1_024;
+/// How long a client may take to send a head (also how long an idle connection stays open).
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a request may take until its head is answered, the reading of its body included.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Body of a GraphQL request, octets: a tariff of several thousand rates fits.
+pub const GRAPHQL_BODY_MAX: usize = 1_024 * 1_024;
+/// Body of any other request, octets: an acknowledgement with its reason is far smaller.
+pub const SMALL_BODY_MAX: usize = 16 * 1_024;
+/// Characters of a bearer token. Ours have fewer than 100.
+pub const TOKEN_MAX: usize = 512;
+/// Octets of a billing file that are read and sent at a time: few system calls, little memory per slow client.
+pub const CHUNK: usize = 64 * 1_024;
+/// How long open requests may go on after a shutdown has begun.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept (no file descriptors left): long enough for others to close, short for a person.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Items of a page when the client does not say.
+pub const PAGE_DEFAULT: u32 = 50;

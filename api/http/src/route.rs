@@ -1,0 +1,71 @@
+//! The routes, their permissions, and the router made of them.
+
+use axum::Router;
+use axum::http::Method;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use model::actor::Permission;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::deps::HttpDeps;
+use crate::{auth, billing_files, reports, shield};
+
+/// Where GraphQL is answered.
+pub const GRAPHQL_PATH: &str = "/graphql";
+
+/// One route. A test walks the table: without a token 401, without the permission 403, a foreign object 404.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The method; GET stands for HEAD too.
+    pub method: Method,
+    /// The path in axum's notation.
+    pub path: &'static str,
+    /// What the token must carry; none: any valid token, and the use case decides (GraphQL, field by field).
+    pub permission: Option<Permission>,
+}
+
+const fn route(method: Method, path: &'static str, permission: Permission) -> Route {
+    Route { method, path, permission: Some(permission) }
+}
+
+/// Every route of the public face.
+pub const ROUTES: &[Route] = &[
+    Route { method: Method::GET, path: GRAPHQL_PATH, permission: None },
+    Route { method: Method::POST, path: GRAPHQL_PATH, permission: None },
+    route(Method::GET, "/billing/streams", Permission::BillingRead),
+    route(Method::GET, "/billing/streams/{stream}/files", Permission::BillingRead),
+    route(Method::GET, "/billing/streams/{stream}/files/{sequence}", Permission::BillingRead),
+    route(Method::GET, "/billing/streams/{stream}/files/{sequence}/content", Permission::BillingRead),
+    route(Method::GET, "/billing/streams/{stream}/files/{sequence}/manifest", Permission::BillingRead),
+    route(Method::POST, "/billing/streams/{stream}/files/{sequence}/ack", Permission::BillingRead),
+    route(Method::POST, "/billing/streams/{stream}/close", Permission::BillingWrite),
+    route(Method::GET, "/reports/runs", Permission::ReportRead),
+    route(Method::GET, "/reports/runs/{run}", Permission::ReportRead),
+    route(Method::GET, "/reports/runs/{run}/html", Permission::ReportRead),
+    route(Method::GET, "/reports/runs/{run}/csv", Permission::ReportRead),
+];
+
+/// The public face. `graphql` answers [`GRAPHQL_PATH`]; it finds the [`model::ctx::Ctx`] among the extensions.
+pub fn router(deps: HttpDeps, graphql: Router) -> Router {
+    let files = "/billing/streams/{stream}/files";
+    let file = |rest: &str| format!("{files}/{{sequence}}{rest}");
+    Router::new()
+        .route("/billing/streams", get(billing_files::stream_list))
+        .route(files, get(billing_files::file_list))
+        .route(&file(""), get(billing_files::file_get))
+        .route(&file("/content"), get(billing_files::content))
+        .route(&file("/manifest"), get(billing_files::manifest))
+        .route(&file("/ack"), post(billing_files::acknowledge))
+        .route("/billing/streams/{stream}/close", post(billing_files::close))
+        .route("/reports/runs", get(reports::run_list))
+        .route("/reports/runs/{run}", get(reports::run_get))
+        .route("/reports/runs/{run}/html", get(reports::html))
+        .route("/reports/runs/{run}/csv", get(reports::csv))
+        .with_state(deps.clone())
+        .merge(graphql)
+        .layer(from_fn_with_state(deps.clone(), auth::authenticate))
+        .layer(from_fn(shield::time_limit))
+        .layer(from_fn_with_state(shield::admission(), shield::admit))
+        .layer(CatchPanicLayer::custom(shield::panicked))
+        .layer(from_fn_with_state(deps, shield::observe))
+}
