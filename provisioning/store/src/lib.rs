@@ -1,1 +1,76 @@
-//! .
+//! Provisioning in the store: the account tree and all that hangs below it, in SQLite or PostgreSQL.
+//!
+//! What it does: implements the ports of [`provisioning`] by [`ProvisioningStore`]: changes, reads, bearer tokens, the
+//! source of the call core's directory, registrations over a restart. What it never does: decide (that is pure code in
+//! `provisioning`), give a secret to a face, or answer without a scope.
+//!
+//! How to drive it: open the database and the [`KeyFile`], make one [`ProvisioningStore`], share it.
+//! [`ProvisioningStore::bootstrap`] makes the provider and the first token. Who is locked out commits an ordinary
+//! `TokenIssue` as [`ProvisioningStore::system`].
+//!
+//! Locks on PostgreSQL are taken in one order: accounts by path, then subscriber, then numbers, then the rest; the
+//! counters of events and audit last.
+
+mod access;
+mod account;
+mod audit;
+mod bootstrap;
+mod change;
+mod directory;
+mod domain;
+mod key;
+mod number;
+mod queries;
+mod registration;
+mod row;
+mod seal;
+mod site;
+mod subscriber;
+mod token;
+mod trunk;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use db::Db;
+
+pub use crate::key::{KeyFile, KeyFileError};
+use crate::seal::Sealer;
+
+/// The provisioning folder's part of the store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ProvisioningStore {
+    db: Db,
+    sealer: Arc<Sealer>,
+}
+
+impl ProvisioningStore {
+    /// Over a migrated database and the key that seals its secrets.
+    #[must_use]
+    pub fn new(db: Db, key: &KeyFile) -> Self {
+        Self { db, sealer: Arc::new(Sealer::new(key)) }
+    }
+}
+
+/// Every statement that runs on both engines; a test prepares each on both.
+#[cfg(test)]
+fn all_statements() -> Vec<&'static str> {
+    [
+        access::ALL,
+        account::ALL,
+        audit::ALL,
+        bootstrap::ALL,
+        directory::ALL,
+        domain::ALL,
+        number::ALL,
+        registration::ALL,
+        site::ALL,
+        subscriber::ALL,
+        token::ALL,
+        trunk::ALL,
+    ]
+    .concat()
+}

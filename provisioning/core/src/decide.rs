@@ -1,0 +1,235 @@
+//! The decision: from a view and a command to a plan with its writes, or to every reason against it.
+//!
+//! The field of a refusal is the resource and the name of the command's field in camel case, such as
+//! `subscriber.callLimit`.
+
+use std::fmt::Display;
+
+use model::actor::Permission;
+use model::change::{
+    Effect, EffectKind, Plan, Refusal, RefusalCode, ResourceKind, ResourceRef, ResourceVersion, Reversibility,
+};
+use model::ctx::Ctx;
+use model::money::Currency;
+use model::tenancy::AccountKind;
+use model::time::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::command::Command;
+use crate::resource::{Account, Revision};
+use crate::view::{Decision, Taken, View, Write};
+use crate::{account, domain, number, site, subscriber, token, trunk};
+
+/// Decides on `command`. Identifiers of new resources come from `ctx`, so a plan that is committed later has others.
+///
+/// # Errors
+/// Every reason that was found.
+pub fn decide(ctx: &Ctx, view: &View, command: &Command) -> Result<Decision, Vec<Refusal>> {
+    let permission = required(command);
+    if ctx.require(permission).is_err() {
+        let message = format!("the permission {permission} is missing");
+        return Err(vec![Refusal::new(RefusalCode::Forbidden, "", message, "ask for a token that carries it")]);
+    }
+    let mut case = Case::new(ctx, view, command.resource());
+    match command {
+        Command::AccountCreate { .. } => account::create(&mut case, command),
+        Command::AccountUpdate { .. } => account::update(&mut case, command),
+        Command::DomainCreate { account, name, dial_plan } => domain::create(&mut case, *account, name, dial_plan),
+        Command::SiteCreate { account, name } => site::create(&mut case, *account, name),
+        Command::SubscriberCreate { .. } => subscriber::create(&mut case, command),
+        Command::SubscriberUpdate { .. } => subscriber::update(&mut case, command),
+        Command::SubscriberPasswordSet { id, password } => subscriber::password_set(&mut case, *id, password.as_ref()),
+        Command::SubscriberDelete { id } => subscriber::delete(&mut case, *id),
+        Command::NumberCreate { account, e164, subscriber } => number::create(&mut case, *account, *e164, *subscriber),
+        Command::NumberAssign { id, subscriber } => number::assign(&mut case, *id, *subscriber),
+        Command::NumberDelete { id } => number::delete(&mut case, *id),
+        Command::TrunkCreate { .. } => trunk::create(&mut case, command),
+        Command::TrunkUpdate { .. } => trunk::update(&mut case, command),
+        Command::TokenIssue { account, name, permissions, expires_at } => {
+            token::issue(&mut case, *account, name, *permissions, *expires_at)
+        }
+        Command::TokenRevoke { id } => token::revoke(&mut case, *id),
+    }
+    case.finish()
+}
+
+/// The first account of an installation and its first token, made before there is anybody to ask.
+///
+/// # Errors
+/// What is wrong with name or zone.
+pub fn bootstrap(ctx: &Ctx, name: &str, timezone: &str, currency: Currency) -> Result<Decision, Vec<Refusal>> {
+    let view = View::default();
+    let mut case = Case::new(ctx, &view, "account");
+    account::provider(&mut case, name, timezone, currency);
+    case.finish()
+}
+
+/// The permission that a command needs.
+#[must_use]
+pub const fn required(command: &Command) -> Permission {
+    match command {
+        Command::TokenIssue { .. } | Command::TokenRevoke { .. } => Permission::TokenWrite,
+        _ => Permission::ProvisioningWrite,
+    }
+}
+
+/// One command being decided: gathers reasons against it, effects, versions and writes.
+pub(crate) struct Case<'a> {
+    pub(crate) ctx: &'a Ctx,
+    pub(crate) view: &'a View,
+    pub(crate) now: Timestamp,
+    resource: &'static str,
+    refusals: Vec<Refusal>,
+    effects: Vec<Effect>,
+    versions: Vec<ResourceVersion>,
+    writes: Vec<Write>,
+    reversibility: Reversibility,
+}
+
+impl<'a> Case<'a> {
+    pub(crate) fn new(ctx: &'a Ctx, view: &'a View, resource: &'static str) -> Self {
+        Self {
+            ctx,
+            view,
+            now: ctx.now(),
+            resource,
+            refusals: Vec::new(),
+            effects: Vec::new(),
+            versions: Vec::new(),
+            writes: Vec::new(),
+            reversibility: Reversibility::Reversible,
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, code: RefusalCode, field: &str, message: &str, remedy: &str) {
+        let field = if field.is_empty() { String::new() } else { format!("{}.{field}", self.resource) };
+        self.refusals.push(Refusal::new(code, &field, message, remedy));
+    }
+
+    pub(crate) fn invalid(&mut self, field: &str, message: &str, remedy: &str) {
+        self.refuse(RefusalCode::Invalid, field, message, remedy);
+    }
+
+    /// It does not exist, or not for the caller: both look alike.
+    pub(crate) fn missing(&mut self, field: &str, what: &str, id: impl Display) {
+        let message = format!("there is no {what} {id}");
+        self.refuse(RefusalCode::NotFound, field, &message, "look the identifier up in the list");
+    }
+
+    pub(crate) fn check_taken(&mut self, taken: Taken) {
+        if self.view.taken.contains(&taken) {
+            self.refusals.push(taken.refusal(self.resource));
+        }
+    }
+
+    /// The account that the command is about, when it is in scope and may be changed.
+    pub(crate) fn owner(&mut self) -> Option<&'a Account> {
+        let (owner, above) = self.view.ancestry.split_last()?;
+        if !self.ctx.scope.contains(&owner.path) {
+            return None;
+        }
+        self.looked_at(ResourceKind::Account, owner.id.uuid(), owner.revision);
+        if !owner.enabled || above.iter().any(|account| !account.enabled) {
+            let message = "the account, or one above it, is disabled";
+            self.refuse(RefusalCode::Conflict, "", message, "enable it, then repeat the change");
+        }
+        Some(owner)
+    }
+
+    /// As [`Case::owner`], for what only customers have.
+    pub(crate) fn customer(&mut self, field: &str, what: &str) -> Option<&'a Account> {
+        let owner = self.owner()?;
+        if owner.kind != AccountKind::Customer {
+            let message = format!("a {what} belongs to a customer, and {} is a {}", owner.name, owner.kind.as_str());
+            self.invalid(field, &message, "name a customer");
+        }
+        Some(owner)
+    }
+
+    pub(crate) fn looked_at(&mut self, kind: ResourceKind, id: Uuid, revision: Revision) {
+        self.versions.push(ResourceVersion { resource: ResourceRef { kind, id }, version: revision.version });
+    }
+
+    pub(crate) const fn first_revision(&self) -> Revision {
+        Revision { version: 1, created_at: self.now, updated_at: self.now }
+    }
+
+    pub(crate) const fn next_revision(&self, revision: Revision) -> Revision {
+        Revision { version: revision.version + 1, created_at: revision.created_at, updated_at: self.now }
+    }
+
+    pub(crate) fn effect<T: Serialize>(
+        &mut self,
+        (kind, id): (ResourceKind, Uuid),
+        name: impl Into<String>,
+        before: Option<&T>,
+        after: Option<&T>,
+        write: Write,
+    ) {
+        let shown = |resource: &T| serde_json::to_value(resource).unwrap_or(Value::Null);
+        let effect = match (before, after) {
+            (None, _) => EffectKind::Created,
+            (Some(_), Some(_)) => EffectKind::Updated,
+            (Some(_), None) => EffectKind::Deleted,
+        };
+        self.effects.push(Effect {
+            kind: effect,
+            resource: ResourceRef { kind, id },
+            name: name.into(),
+            before: before.map(shown),
+            after: after.map(shown),
+        });
+        self.writes.push(write);
+    }
+
+    pub(crate) fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    pub(crate) fn is_final(&mut self, reason: &str) {
+        self.reversibility = Reversibility::Final(reason.to_owned());
+    }
+
+    fn finish(self) -> Result<Decision, Vec<Refusal>> {
+        if !self.refusals.is_empty() {
+            return Err(self.refusals);
+        }
+        let path = self.writes.iter().find_map(|write| match write {
+            // A new account is its own subtree.
+            Write::AccountInsert(account) => Some(account.path.clone()),
+            _ => None,
+        });
+        let Some(path) = path.or_else(|| self.view.ancestry.last().map(|owner| owner.path.clone())) else {
+            let message = "there is no such object";
+            return Err(vec![Refusal::new(RefusalCode::NotFound, "", message, "look the identifier up in the list")]);
+        };
+        let plan = Plan { effects: self.effects, versions: self.versions, reversibility: self.reversibility };
+        Ok(Decision { plan, path, writes: self.writes })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use model::actor::Permissions;
+    use testkit::World;
+
+    use super::*;
+
+    /// A caller with every permission who reaches everything, and the world that it lives in.
+    pub(crate) fn world() -> (Ctx, World) {
+        let world = World::new();
+        let mut ctx = world.system();
+        ctx.actor.permissions = Permissions::all();
+        (ctx, world)
+    }
+
+    /// What `check` finds.
+    pub(crate) fn refusals(ctx: &Ctx, check: impl FnOnce(&mut Case<'_>)) -> Vec<Refusal> {
+        let view = View::default();
+        let mut case = Case::new(ctx, &view, "test");
+        check(&mut case);
+        case.refusals
+    }
+}

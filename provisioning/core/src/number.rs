@@ -1,0 +1,62 @@
+//! Numbers: the inventory of E.164 numbers and who answers them.
+
+use model::change::{RefusalCode, ResourceKind};
+use model::id::{AccountId, NumberId, SubscriberId};
+use model::number::E164;
+
+use crate::decide::Case;
+use crate::resource::{Account, Number};
+use crate::view::{Taken, Write};
+
+pub(crate) fn create(case: &mut Case<'_>, account: AccountId, e164: E164, subscriber: Option<SubscriberId>) {
+    let Some(holder) = case.owner() else { return case.missing("account", "account", account) };
+    check_subscriber(case, subscriber, holder);
+    case.check_taken(Taken::E164);
+    let id = NumberId::new(&*case.ctx.ids);
+    let number = Number { id, account: holder.id, e164, subscriber, revision: case.first_revision() };
+    let write = Write::NumberInsert(number.clone());
+    case.effect((ResourceKind::Number, id.uuid()), e164.to_string(), None, Some(&number), write);
+}
+
+pub(crate) fn assign(case: &mut Case<'_>, id: NumberId, subscriber: Option<SubscriberId>) {
+    let Some((before, holder)) = named(case, id) else { return };
+    check_subscriber(case, subscriber, holder);
+    let after = Number { subscriber, revision: case.next_revision(before.revision), ..before.clone() };
+    let write = Write::NumberUpdate(after.clone());
+    let resource = (ResourceKind::Number, before.id.uuid());
+    case.effect(resource, before.e164.to_string(), Some(before), Some(&after), write);
+}
+
+pub(crate) fn delete(case: &mut Case<'_>, id: NumberId) {
+    let Some((before, _)) = named(case, id) else { return };
+    if before.subscriber.is_some() {
+        case.refuse(RefusalCode::InUse, "id", "a subscriber answers this number", "free the number first");
+    }
+    let write = Write::NumberDelete(before.id, before.revision.version);
+    let resource = (ResourceKind::Number, before.id.uuid());
+    case.effect(resource, before.e164.to_string(), Some(before), None, write);
+}
+
+fn named<'a>(case: &mut Case<'a>, id: NumberId) -> Option<(&'a Number, &'a Account)> {
+    let Some((number, holder)) = case.view.number.as_ref().zip(case.owner()) else {
+        case.missing("id", "number", id);
+        return None;
+    };
+    case.looked_at(ResourceKind::Number, number.id.uuid(), number.revision);
+    Some((number, holder))
+}
+
+/// Who answers a number sits at or below the account that holds it.
+fn check_subscriber(case: &mut Case<'_>, subscriber: Option<SubscriberId>, holder: &Account) {
+    let Some(id) = subscriber else { return };
+    let view = case.view;
+    let found = view.subscriber.as_ref().zip(view.subscriber_path.as_ref());
+    let Some((subscriber, path)) = found.filter(|(s, path)| s.id == id && case.ctx.scope.contains(path)) else {
+        return case.missing("subscriber", "subscriber", id);
+    };
+    case.looked_at(ResourceKind::Subscriber, subscriber.id.uuid(), subscriber.revision);
+    if !holder.path.contains(path) {
+        let message = "the subscriber is neither at nor below the account that holds the number";
+        case.invalid("subscriber", message, "choose a subscriber of that account, or a number of the subscriber's");
+    }
+}

@@ -1,0 +1,58 @@
+//! SIP domains.
+
+use db::sqlx::{self, FromRow};
+use db::{DbError, Tx, on_tx};
+use model::id::{AccountId, DomainId};
+use provisioning::resource::{DialPlan, Domain};
+use uuid::Uuid;
+
+use crate::row::{Stored, owned_statements, parsed, revision};
+
+owned_statements! {
+    "domain", "x.id, x.account_id, x.name, x.country_code, x.national_prefix, x.international_prefix, x.version, \
+        x.created_at, x.updated_at";
+    /// Who has this name.
+    NAME = "SELECT id FROM domain WHERE name = $1";
+    INSERT = "INSERT INTO domain (id, account_id, name, country_code, national_prefix, international_prefix, version, \
+        created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+}
+
+#[derive(Debug, FromRow)]
+pub(crate) struct Row {
+    id: Uuid,
+    account_id: Uuid,
+    name: String,
+    country_code: String,
+    national_prefix: String,
+    international_prefix: String,
+    version: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl Stored for Row {
+    type Resource = Domain;
+    fn resource(self) -> Result<Domain, DbError> {
+        Ok(Domain {
+            id: DomainId::from_uuid(self.id),
+            account: AccountId::from_uuid(self.account_id),
+            name: parsed("domain.name", &self.name)?,
+            dial_plan: DialPlan {
+                country_code: self.country_code,
+                national_prefix: self.national_prefix,
+                international_prefix: self.international_prefix,
+            },
+            revision: revision(self.version, self.created_at, self.updated_at),
+        })
+    }
+}
+
+pub(crate) async fn insert(tx: &mut Tx, d: &Domain) -> Result<(), DbError> {
+    let plan = &d.dial_plan;
+    on_tx!(tx, c => sqlx::query(INSERT)
+        .bind(d.id.uuid()).bind(d.account.uuid()).bind(d.name.as_str()).bind(&plan.country_code)
+        .bind(&plan.national_prefix).bind(&plan.international_prefix)
+        .bind(d.revision.version).bind(d.revision.created_at.0).bind(d.revision.updated_at.0)
+        .execute(c).await.map(|_| ()))?;
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Numbers.
+
+use db::sqlx::{self, AssertSqlSafe, FromRow};
+use db::{DbError, Tx, on_tx};
+use model::id::{AccountId, NumberId, SubscriberId};
+use provisioning::resource::Number;
+use uuid::Uuid;
+
+use crate::row::{Lock, Stored, one_row, owned_statements, parsed, revision};
+
+owned_statements! {
+    "number", "x.id, x.account_id, x.e164, x.subscriber_id, x.version, x.created_at, x.updated_at";
+    /// Who has this number.
+    E164 = "SELECT id FROM number WHERE e164 = $1";
+    /// The numbers of a subscriber. Takes the lock clause.
+    ASSIGNED = "SELECT x.id, x.account_id, x.e164, x.subscriber_id, x.version, x.created_at, x.updated_at \
+        FROM number x WHERE x.subscriber_id = $1 ORDER BY x.id";
+    INSERT = "INSERT INTO number (id, account_id, e164, subscriber_id, version, created_at, updated_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    UPDATE = "UPDATE number SET subscriber_id = $3, version = version + 1, updated_at = $4 \
+        WHERE id = $1 AND version = $2";
+    DELETE = "DELETE FROM number WHERE id = $1 AND version = $2";
+}
+
+#[derive(Debug, FromRow)]
+pub(crate) struct Row {
+    id: Uuid,
+    account_id: Uuid,
+    e164: String,
+    subscriber_id: Option<Uuid>,
+    version: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl Stored for Row {
+    type Resource = Number;
+    fn resource(self) -> Result<Number, DbError> {
+        Ok(Number {
+            id: NumberId::from_uuid(self.id),
+            account: AccountId::from_uuid(self.account_id),
+            e164: parsed("number.e164", &self.e164)?,
+            subscriber: self.subscriber_id.map(SubscriberId::from_uuid),
+            revision: revision(self.version, self.created_at, self.updated_at),
+        })
+    }
+}
+
+/// The numbers of a subscriber.
+pub(crate) async fn assigned(tx: &mut Tx, subscriber: SubscriberId) -> Result<Vec<Number>, DbError> {
+    let sql = AssertSqlSafe(format!("{ASSIGNED}{}", Lock::Held.clause(tx)));
+    let rows: Vec<Row> = on_tx!(tx, c => sqlx::query_as(sql).bind(subscriber.uuid()).fetch_all(c).await)?;
+    rows.into_iter().map(Row::resource).collect()
+}
+
+pub(crate) async fn insert(tx: &mut Tx, n: &Number) -> Result<(), DbError> {
+    on_tx!(tx, c => sqlx::query(INSERT)
+        .bind(n.id.uuid()).bind(n.account.uuid()).bind(n.e164.to_string()).bind(n.subscriber.map(SubscriberId::uuid))
+        .bind(n.revision.version).bind(n.revision.created_at.0).bind(n.revision.updated_at.0)
+        .execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+pub(crate) async fn update(tx: &mut Tx, n: &Number) -> Result<(), DbError> {
+    let affected = on_tx!(tx, c => sqlx::query(UPDATE)
+        .bind(n.id.uuid()).bind(n.revision.version - 1).bind(n.subscriber.map(SubscriberId::uuid))
+        .bind(n.revision.updated_at.0)
+        .execute(c).await.map(|done| done.rows_affected()))?;
+    one_row(affected)
+}
+
+pub(crate) async fn delete(tx: &mut Tx, id: NumberId, version: i64) -> Result<(), DbError> {
+    let affected = on_tx!(tx, c => sqlx::query(DELETE)
+        .bind(id.uuid()).bind(version).execute(c).await.map(|done| done.rows_affected()))?;
+    one_row(affected)
+}

@@ -1,0 +1,82 @@
+//! API tokens. The token is drawn here, shown once, and stored as its hash: 256 random bits need no slow hash.
+
+use db::sqlx::{self, FromRow};
+use db::{DbError, Tx, on_tx};
+use model::id::{AccountId, TokenId};
+use model::secret::Secret;
+use model::time::Timestamp;
+use provisioning::resource::Token;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::row::{Stored, one_row, owned_statements, parsed, revision};
+use crate::seal::drawn;
+
+/// Begins every token, so that scanners of leaked secrets know it.
+const PREFIX: &str = "tdm_";
+/// Random octets of a token.
+const RANDOM_LENGTH: usize = 32;
+
+owned_statements! {
+    "api_token", "x.id, x.account_id, x.name, x.permissions, x.expires_at, x.revoked_at, x.version, x.created_at, \
+        x.updated_at";
+    /// Who has this name at an account.
+    NAME = "SELECT id FROM api_token WHERE account_id = $1 AND name = $2";
+    INSERT = "INSERT INTO api_token (id, account_id, name, token_hash, permissions, expires_at, revoked_at, version, \
+        created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    UPDATE = "UPDATE api_token SET revoked_at = $3, version = version + 1, updated_at = $4 \
+        WHERE id = $1 AND version = $2";
+}
+
+#[derive(Debug, FromRow)]
+pub(crate) struct Row {
+    id: Uuid,
+    account_id: Uuid,
+    name: String,
+    permissions: String,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+    version: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl Stored for Row {
+    type Resource = Token;
+    fn resource(self) -> Result<Token, DbError> {
+        Ok(Token {
+            id: TokenId::from_uuid(self.id),
+            account: AccountId::from_uuid(self.account_id),
+            name: self.name,
+            permissions: parsed("api_token.permissions", &self.permissions)?,
+            expires_at: self.expires_at.map(Timestamp),
+            revoked_at: self.revoked_at.map(Timestamp),
+            revision: revision(self.version, self.created_at, self.updated_at),
+        })
+    }
+}
+
+/// What is stored of a token; none when the text cannot be one.
+pub(crate) fn token_hash(token: &str) -> Option<[u8; 32]> {
+    let digits = token.strip_prefix(PREFIX)?;
+    let is_token = digits.len() == 2 * RANDOM_LENGTH && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_token.then(|| Sha256::digest(token).into())
+}
+
+pub(crate) async fn insert(tx: &mut Tx, t: &Token) -> Result<Secret<String>, DbError> {
+    let token = format!("{PREFIX}{}", hex::encode(drawn::<RANDOM_LENGTH>()?));
+    let hash: [u8; 32] = Sha256::digest(&token).into();
+    on_tx!(tx, c => sqlx::query(INSERT)
+        .bind(t.id.uuid()).bind(t.account.uuid()).bind(&t.name).bind(&hash[..]).bind(t.permissions.to_string())
+        .bind(t.expires_at.map(|at| at.0)).bind(t.revoked_at.map(|at| at.0))
+        .bind(t.revision.version).bind(t.revision.created_at.0).bind(t.revision.updated_at.0)
+        .execute(c).await.map(|_| ()))?;
+    Ok(Secret::new(token))
+}
+
+pub(crate) async fn update(tx: &mut Tx, t: &Token) -> Result<(), DbError> {
+    let affected = on_tx!(tx, c => sqlx::query(UPDATE)
+        .bind(t.id.uuid()).bind(t.revision.version - 1).bind(t.revoked_at.map(|at| at.0)).bind(t.revision.updated_at.0)
+        .execute(c).await.map(|done| done.rows_affected()))?;
+    one_row(affected)
+}
