@@ -1,0 +1,154 @@
+//! Alarms go from the node to the store, acknowledgements from the store to the node. Both may run twice; one worker
+//! per node runs them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use db::dialect::bulk_insert;
+use db::{Db, DbError, on_db, on_tx};
+use fault::state;
+use model::time::Timestamp;
+use uuid::Uuid;
+
+use crate::error::db_error;
+use crate::node::{NodeAlarms, load};
+use crate::row::{AlarmRow, COPY_CONFLICT, CopyRow};
+
+/// Rows of one step: a transaction of a few milliseconds.
+const BATCH_MAX: i64 = 500;
+
+/// Statements of the node's database.
+pub(crate) mod on_node {
+    db::statements! {
+        /// What the store does not have yet.
+        PENDING = "SELECT id, type, resource, path, severity, text, raised_at, changed_at, last_seen_at, cleared_at, \
+            count, acked_by, acked_at, ack_note, copy_pending FROM alarm WHERE copy_pending > 0 \
+            ORDER BY copy_pending, id LIMIT $1";
+        /// Copied, unless it changed meanwhile.
+        COPIED = "UPDATE alarm SET copy_pending = 0 WHERE id = $1 AND copy_pending = $2";
+    }
+}
+
+/// Statements of the store.
+pub(crate) mod on_store {
+    db::statements! {
+        /// What the node does not know yet.
+        ACKS = "SELECT alarm_id, change_id, acked_by, acked_at, note FROM alarm_ack \
+            WHERE node = $1 AND applied_at IS NULL ORDER BY acked_at, alarm_id LIMIT $2";
+        /// The node knows it.
+        APPLIED = "UPDATE alarm_ack SET applied_at = $4 \
+            WHERE node = $1 AND alarm_id = $2 AND change_id = $3 AND applied_at IS NULL";
+    }
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct PendingRow {
+    #[sqlx(flatten)]
+    alarm: AlarmRow,
+    copy_pending: i64,
+}
+
+#[derive(Debug, Clone, sqlx::FromRow)]
+struct AckRow {
+    alarm_id: i64,
+    change_id: Uuid,
+    acked_by: String,
+    acked_at: i64,
+    note: String,
+}
+
+impl NodeAlarms {
+    /// Brings the store's copy up to date, at most 500 alarms a step; gives how many. Call it until that is 0.
+    ///
+    /// # Errors
+    /// When either database fails; what was not marked is copied again.
+    pub async fn copy_pending(&self, store: &Db) -> Result<usize, DbError> {
+        let rows: Vec<PendingRow> =
+            on_db!(&self.inner.db, c => sqlx::query_as(on_node::PENDING).bind(BATCH_MAX).fetch_all(c).await)?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let marks: Arc<Vec<(i64, i64)>> = Arc::new(rows.iter().map(|row| (row.alarm.id, row.copy_pending)).collect());
+        let copies: Arc<Vec<CopyRow>> =
+            Arc::new(rows.into_iter().map(|row| CopyRow { node: self.inner.node.clone(), alarm: row.alarm }).collect());
+        store
+            .write::<_, Infallible, _>(move |tx| {
+                let copies = Arc::clone(&copies);
+                Box::pin(async move { Ok(bulk_insert(tx, &copies, COPY_CONFLICT).await?) })
+            })
+            .await
+            .map_err(db_error)?;
+        let copied = marks.len();
+        self.inner
+            .db
+            .write::<_, Infallible, _>(move |tx| {
+                let marks = Arc::clone(&marks);
+                Box::pin(async move {
+                    for (id, pending) in marks.iter() {
+                        on_tx!(tx, c => sqlx::query(on_node::COPIED).bind(id).bind(pending).execute(c).await
+                            .map(|_| ()))?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+            .map_err(db_error)?;
+        Ok(copied)
+    }
+
+    /// Takes acknowledgements from the store: each becomes a transition with its notification, once. At most 500 a
+    /// step; gives how many were read. Call it until that is 0.
+    ///
+    /// # Errors
+    /// When either database fails; what was applied and not marked is applied again, without effect.
+    pub async fn apply_acks(&self, store: &Db, now: Timestamp) -> Result<usize, DbError> {
+        let node = self.inner.node.clone();
+        let acks: Vec<AckRow> = on_db!(store, c => sqlx::query_as(on_store::ACKS)
+            .bind(&node).bind(BATCH_MAX).fetch_all(c).await)?;
+        if acks.is_empty() {
+            return Ok(0);
+        }
+        let acks = Arc::new(acks);
+        let (inner, applying) = (Arc::clone(&self.inner), Arc::clone(&acks));
+        self.inner
+            .db
+            .write::<_, Infallible, _>(move |tx| {
+                let (inner, acks) = (Arc::clone(&inner), Arc::clone(&applying));
+                Box::pin(async move {
+                    for ack in acks.iter() {
+                        let Some(alarm) = load(tx, &inner.node, ack.alarm_id).await? else {
+                            tracing::warn!(
+                                alarm.id = ack.alarm_id,
+                                change.id = %ack.change_id,
+                                "an acknowledgement names an alarm that this node does not have"
+                            );
+                            continue;
+                        };
+                        let acknowledged =
+                            state::acknowledge(&alarm, &ack.acked_by, Timestamp(ack.acked_at), &ack.note);
+                        inner.apply(tx, vec![acknowledged], now).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+            .map_err(db_error)?;
+        self.changed();
+        let read = acks.len();
+        store
+            .write::<_, Infallible, _>(move |tx| {
+                let (acks, node) = (Arc::clone(&acks), node.clone());
+                Box::pin(async move {
+                    for ack in acks.iter() {
+                        on_tx!(tx, c => sqlx::query(on_store::APPLIED)
+                            .bind(&node).bind(ack.alarm_id).bind(ack.change_id).bind(now.0)
+                            .execute(c).await.map(|_| ()))?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+            .map_err(db_error)?;
+        Ok(read)
+    }
+}
