@@ -64,7 +64,7 @@ pub(crate) async fn admit(State(places): State<Arc<Semaphore>>, request: Request
     }
 }
 
-/// Ends the waiting, not the work: a change that was begun goes on in its own task (see [`crate::commit`]).
+/// Ends the waiting, not the work: a change that was begun goes on in its own task (see [`crate::commit()`]).
 pub(crate) async fn time_limit(request: Request, next: Next) -> Response {
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
