@@ -281,8 +281,8 @@ pub fn stream_create(account: Option<&AccountView>, name_taken: bool, stream: &S
 ///
 /// # Errors
 /// When there is no such stream.
-pub fn file_close(stream: Option<&Stream>, file: &BillingFile) -> Result<Plan, Refusals> {
-    let stream = stream.ok_or_else(|| missing("stream", "stream"))?;
+pub fn file_close(closing: Option<(&Stream, &BillingFile)>) -> Result<Plan, Refusals> {
+    let (stream, file) = closing.ok_or_else(|| missing("stream", "stream"))?;
     let after = json!({
         "stream": file.stream,
         "sequence": file.sequence,

@@ -1,1 +1,100 @@
-//! .
+//! Billing on the store: journal records become usage and money in one transaction, closed files become bytes on disk.
+//!
+//! What it does: implements `billing::port::Queries` and `model::change::Change` over `billing::command::Command`
+//! ([`BillingStore`]); consumes node journals ([`BillingStore::consume`]); closes streams whose period is over
+//! ([`BillingStore::close_due`]), publishes closed files ([`BillingStore::publish_planned`]), proves them complete
+//! ([`BillingStore::verify`], [`BillingStore::reconcile`]). What it never does: decide (that is `billing`), run by
+//! itself, or derive a file anew: bytes come from the committed list of items.
+//!
+//! How to drive it: one worker per journal calls `consume` until it reads nothing, then waits for the journal's signal
+//! or a period. A second worker calls `close_due`, then `publish_planned`, by period and after each `file_close`. All
+//! three may run twice at the same time, on any node, and after a crash. [`ConsumeError::is_unknown_record`] means that
+//! a newer program wrote the journal: the worker stops there and raises an alarm.
+
+mod account;
+mod change;
+mod consume;
+mod file;
+mod ledger;
+mod publish;
+mod query;
+mod rated;
+mod reconcile;
+mod sql;
+mod stream;
+mod suspense;
+mod tariff;
+mod usage;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use db::Db;
+use model::id::{IdSource, InstallationId};
+use model::time::Clock;
+
+pub use consume::{CONSUMER, ConsumeError, Progress};
+pub use publish::PublishError;
+pub use query::FILE_READ_MAX;
+pub use reconcile::{BookTotal, ReconcileFinding, ReconcileReport, SideTotal, StreamTotals};
+pub use verify::{VerifyError, VerifyFinding, VerifyReport};
+
+/// Billing over a store and a folder of files. Clones share one cache of tariffs.
+#[derive(Debug, Clone)]
+pub struct BillingStore {
+    db: Db,
+    files: PathBuf,
+    installation: InstallationId,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    tariffs: tariff::Cache,
+}
+
+impl BillingStore {
+    /// Billing over `db`. Files are published below `files`, one folder per stream; nodes that share a store share it.
+    #[must_use]
+    pub fn new(
+        db: Db,
+        files: PathBuf,
+        installation: InstallationId,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+    ) -> Self {
+        Self { db, files, installation, clock, ids, tariffs: tariff::Cache::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{account, file, ledger, rated, reconcile, stream, suspense, tariff, usage};
+
+    #[tokio::test]
+    async fn every_statement_is_understood_by_both_engines() {
+        let all = all_statements();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        testkit::on_each_database(async |db: testkit::TestDb| testkit::prepare_all(&db, &all).await).await;
+    }
+
+    fn all_statements() -> Vec<String> {
+        let fixed = [
+            account::ALL,
+            file::ALL,
+            ledger::ALL,
+            rated::ALL,
+            reconcile::ALL,
+            stream::ALL,
+            suspense::ALL,
+            tariff::ALL,
+            usage::ALL,
+        ];
+        let fixed = fixed.concat().into_iter().map(str::to_owned);
+        fixed
+            .chain(tariff::made())
+            .chain(usage::made())
+            .chain(rated::made())
+            .chain(suspense::made())
+            .chain(ledger::made())
+            .collect()
+    }
+}

@@ -1,0 +1,257 @@
+//! Usage.
+
+use std::collections::HashMap;
+
+use billing::resource::{Usage, UsageState};
+use db::dialect::{BulkRow, Value};
+use db::{DbError, Position, Tx, on_tx, statements};
+use model::cause::ReleaseCause;
+use model::id::{AccountId, CallId, SubscriberId, TrunkId};
+use model::page::{Page, PageRequest};
+use model::tenancy::Scope;
+use model::time::Timestamp;
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use crate::sql::{LIST_MAX, marks, narrow, parse, text};
+
+statements! {
+    GET = "SELECT * FROM usage WHERE call_id = $1 AND path >= $2 AND path < $3 ORDER BY leg, part";
+    LIST = "SELECT * FROM usage WHERE path >= $1 AND path < $2 AND (account_id = $3 OR $3 IS NULL) \
+        AND (call_id, leg, part) > ($4, $5, $6) ORDER BY call_id, leg, part LIMIT $7";
+    // After a retry: the legs of its new rated rows, unless another charge of the leg still waits.
+    RESOLVE = "UPDATE usage SET state = 'rated' WHERE state = 'suspense' AND (call_id, leg, part) IN \
+        (SELECT call_id, leg, part FROM rated WHERE sequence >= $1 AND sequence < $2) \
+        AND NOT EXISTS (SELECT 1 FROM suspense s WHERE s.call_id = usage.call_id AND s.leg = usage.leg \
+            AND s.part = usage.part AND s.resolved_at IS NULL)";
+}
+
+const KNOWN: &str = "SELECT call_id, leg, part, raw_hash FROM usage WHERE call_id IN";
+const CALLS: &str = "SELECT * FROM usage WHERE call_id IN";
+
+/// Statements that are put together at run time.
+#[cfg(test)]
+pub(crate) fn made() -> Vec<String> {
+    vec![
+        format!("{KNOWN} ({})", marks(1, 2)),
+        format!("{CALLS} ({})", marks(1, 2)),
+        db::dialect::bulk_statement::<NewUsage>(2, ""),
+    ]
+}
+
+/// What is unique of a usage.
+pub(crate) type Key = (CallId, i16, i32);
+
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct UsageRow {
+    call_id: Uuid,
+    leg: i64,
+    part: i64,
+    is_last: bool,
+    account_id: Uuid,
+    path: String,
+    subscriber_id: Option<Uuid>,
+    trunk_id: Option<Uuid>,
+    dialled: String,
+    called: Option<String>,
+    calling: Option<String>,
+    invited_at: i64,
+    answered_at: i64,
+    ended_at: i64,
+    duration_ms: i64,
+    pdd_ms: i64,
+    cause: String,
+    released_by: String,
+    estimated: bool,
+    aborted: bool,
+    packets_received: Option<i64>,
+    packets_sent: Option<i64>,
+    packets_lost: Option<i64>,
+    state: String,
+}
+
+impl TryFrom<UsageRow> for Usage {
+    type Error = DbError;
+    fn try_from(row: UsageRow) -> Result<Self, DbError> {
+        let state = match &*row.state {
+            "rated" => UsageState::Rated,
+            "suspense" => UsageState::Suspense,
+            "uncharged" => UsageState::Uncharged,
+            other => return Err(DbError::corrupt("usage.state", other)),
+        };
+        let media = match (row.packets_received, row.packets_sent, row.packets_lost) {
+            (Some(received), Some(sent), Some(lost)) => Some((received, sent, lost)),
+            _ => None,
+        };
+        Ok(Self {
+            call: CallId::from_uuid(row.call_id),
+            leg: narrow("usage.leg", row.leg)?,
+            part: narrow("usage.part", row.part)?,
+            is_last: row.is_last,
+            account: AccountId::from_uuid(row.account_id),
+            path: parse("usage.path", &row.path)?,
+            subscriber: row.subscriber_id.map(SubscriberId::from_uuid),
+            trunk: row.trunk_id.map(TrunkId::from_uuid),
+            dialled: row.dialled,
+            called: row.called.map(|n| parse("usage.called", &n)).transpose()?,
+            calling: row.calling.map(|n| parse("usage.calling", &n)).transpose()?,
+            invited_at: Timestamp(row.invited_at),
+            answered_at: Timestamp(row.answered_at),
+            ended_at: Timestamp(row.ended_at),
+            duration_ms: row.duration_ms,
+            pdd_ms: row.pdd_ms,
+            cause: ReleaseCause::parse(&row.cause).ok_or_else(|| DbError::corrupt("usage.cause", &row.cause))?,
+            released_by: row.released_by,
+            estimated: row.estimated,
+            aborted: row.aborted,
+            media,
+            state,
+        })
+    }
+}
+
+/// A usage with the place of its record.
+#[derive(Debug)]
+pub(crate) struct NewUsage {
+    pub(crate) usage: Usage,
+    pub(crate) node: String,
+    pub(crate) position: Position,
+    pub(crate) raw_hash: [u8; 32],
+}
+
+impl BulkRow for NewUsage {
+    const TABLE: &'static str = "usage";
+    const COLUMNS: &'static [&'static str] = &[
+        "call_id",
+        "leg",
+        "part",
+        "is_last",
+        "account_id",
+        "path",
+        "subscriber_id",
+        "trunk_id",
+        "dialled",
+        "called",
+        "calling",
+        "invited_at",
+        "answered_at",
+        "ended_at",
+        "duration_ms",
+        "pdd_ms",
+        "cause",
+        "released_by",
+        "estimated",
+        "aborted",
+        "packets_received",
+        "packets_sent",
+        "packets_lost",
+        "state",
+        "node",
+        "epoch",
+        "sequence",
+        "raw_hash",
+    ];
+
+    fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
+        let u = &self.usage;
+        out.extend([
+            u.call.uuid().into(),
+            i64::from(u.leg).into(),
+            i64::from(u.part).into(),
+            u.is_last.into(),
+            u.account.uuid().into(),
+            u.path.as_str().into(),
+            u.subscriber.map(SubscriberId::uuid).into(),
+            u.trunk.map(TrunkId::uuid).into(),
+            u.dialled.as_str().into(),
+            text(u.called.map(|n| n.to_string())),
+            text(u.calling.map(|n| n.to_string())),
+            u.invited_at.0.into(),
+            u.answered_at.0.into(),
+            u.ended_at.0.into(),
+            u.duration_ms.into(),
+            u.pdd_ms.into(),
+            u.cause.as_str().into(),
+            u.released_by.as_str().into(),
+            u.estimated.into(),
+            u.aborted.into(),
+            u.media.map(|m| m.0).into(),
+            u.media.map(|m| m.1).into(),
+            u.media.map(|m| m.2).into(),
+            u.state.as_str().into(),
+            self.node.as_str().into(),
+            self.position.epoch.into(),
+            self.position.sequence.into(),
+            self.raw_hash.as_slice().into(),
+        ]);
+    }
+}
+
+/// What is stored of the calls, with the hash of the record that it came from.
+pub(crate) async fn known(tx: &mut Tx, calls: &[CallId]) -> Result<HashMap<Key, Vec<u8>>, DbError> {
+    let mut known = HashMap::new();
+    for chunk in calls.chunks(LIST_MAX) {
+        let sql = format!("{KNOWN} ({})", marks(1, chunk.len()));
+        let rows: Vec<(Uuid, i64, i64, Vec<u8>)> = on_tx!(&mut *tx, c => {
+            let mut query = sqlx::query_as(AssertSqlSafe(sql));
+            for call in chunk {
+                query = query.bind(call.uuid());
+            }
+            query.fetch_all(c).await
+        })?;
+        for (call, leg, part, hash) in rows {
+            let key = (CallId::from_uuid(call), narrow("usage.leg", leg)?, narrow("usage.part", part)?);
+            known.insert(key, hash);
+        }
+    }
+    Ok(known)
+}
+
+/// All legs and parts of the calls.
+pub(crate) async fn of_calls(tx: &mut Tx, calls: &[CallId]) -> Result<HashMap<Key, Usage>, DbError> {
+    let mut found = HashMap::new();
+    for chunk in calls.chunks(LIST_MAX) {
+        let sql = format!("{CALLS} ({})", marks(1, chunk.len()));
+        let rows: Vec<UsageRow> = on_tx!(&mut *tx, c => {
+            let mut query = sqlx::query_as(AssertSqlSafe(sql));
+            for call in chunk {
+                query = query.bind(call.uuid());
+            }
+            query.fetch_all(c).await
+        })?;
+        for row in rows {
+            let usage = Usage::try_from(row)?;
+            found.insert((usage.call, usage.leg, usage.part), usage);
+        }
+    }
+    Ok(found)
+}
+
+/// The legs of a call that lie in the scope.
+pub(crate) async fn get(tx: &mut Tx, scope: &Scope, call: CallId) -> Result<Vec<Usage>, DbError> {
+    let rows: Vec<UsageRow> = on_tx!(tx, c => sqlx::query_as(GET)
+        .bind(call.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_all(c).await)?;
+    rows.into_iter().map(Usage::try_from).collect()
+}
+
+/// One page.
+pub(crate) async fn list(
+    tx: &mut Tx,
+    scope: &Scope,
+    account: Option<AccountId>,
+    after: (Uuid, i64, i64),
+    page: &PageRequest,
+) -> Result<Page<Usage>, DbError> {
+    let rows: Vec<UsageRow> = on_tx!(tx, c => sqlx::query_as(LIST)
+        .bind(scope.lower()).bind(scope.upper()).bind(account.map(AccountId::uuid))
+        .bind(after.0).bind(after.1).bind(after.2).bind(i64::from(page.first) + 1)
+        .fetch_all(c).await)?;
+    let rows: Vec<Usage> = rows.into_iter().map(Usage::try_from).collect::<Result<_, _>>()?;
+    Ok(Page::cut(rows, page, |u| format!("{}/{}/{}", u.call, u.leg, u.part)))
+}
+
+/// Marks the legs as rated whose charges got the numbers `first..end`.
+pub(crate) async fn resolve(tx: &mut Tx, first: i64, end: i64) -> Result<(), DbError> {
+    on_tx!(tx, c => sqlx::query(RESOLVE).bind(first).bind(end).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
