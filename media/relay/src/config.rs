@@ -16,7 +16,7 @@ pub const PORTS_PER_SESSION: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelayConfig {
-    /// Threads. Too low: packets are late when one core is full (about 1,500 calls); too high: threads that fight for
+    /// Threads. Too low: packets are late once a thread fills its core; too high: threads that fight for
     /// cores with signalling.
     pub threads: usize,
     /// Calls that can be anchored at once. Each takes four ports and open files from the start on. Too low: new calls

@@ -2,7 +2,7 @@
 //!
 //! What it does: registers accounts, places and answers calls with digest, ACK, BYE and CANCEL, sends and counts 20 ms
 //! PCMU both ways, and plays a carrier's trunk ([`Trunk`]). What it never does: share a line of call logic with the
-//! server (it uses the same message and engine crates, and is checked against foreign peers in the tests of those).
+//! server. It does share the message and engine crates, so a defect there can hide from both: only foreign peers show it.
 //!
 //! How to drive it: [`Agent::start`], [`Agent::register`] or trunk routes in [`AgentConfig`], then [`Agent::call`], or
 //! [`Agent::place`] for a [`CallHandle`] that can be watched and hung up. The call logic is `ua`: without socket and

@@ -446,7 +446,7 @@ impl UserAgent {
             }
             State::Up { .. } | State::Ringing { .. } | State::Leaving { .. } => return,
         };
-        let Ok(mut dialog) = Dialog::uac(&invite, response) else {
+        let Ok(dialog) = Dialog::uac(&invite, response) else {
             // Without a dialog there is nothing to acknowledge or to end; the callee gives up after 64*T1.
             state.outcome.status = 502;
             "unusable 200".clone_into(&mut state.outcome.reason);
@@ -473,8 +473,6 @@ impl UserAgent {
             media.start(call, answer.remote(), format_of(&answer));
         }
         self.by_dialog.insert(dialog.id().clone(), call);
-        // The CSeq of the BYE must be above that of every INVITE of the call.
-        let _taken_over = dialog.confirm(response, true);
         state.state = State::Up { dialog: Box::new(dialog), peer, invite_cseq, ack, retransmit: None };
         self.events.push_back(Event::Progress(call, Progress::Answered));
         if unwanted {
