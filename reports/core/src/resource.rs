@@ -90,7 +90,7 @@ pub enum RunState {
 pub struct ReportRun {
     /// Its identifier.
     pub id: RunId,
-    /// The definition, such as `monthly:<account id>`.
+    /// The definition: `monthly:<account id>` for runs that were asked for, `scheduled:<account id>` for the schedule.
     pub definition: String,
     /// The period, such as `2026-11`.
     pub period: String,

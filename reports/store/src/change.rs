@@ -1,0 +1,115 @@
+//! The change pipeline of reports: a run is asked for, planned in `core`, and written as due.
+
+use async_trait::async_trait;
+use db::change::{self, Entry, Replay};
+use db::{DbError, Tx, dialect, on_tx};
+use model::actor::Permission;
+use model::change::{Change, ChangeError, CommitOptions, Committed, Plan};
+use model::ctx::Ctx;
+use model::id::{AccountId, RunId};
+use model::tenancy::Scope;
+use reports::command::Command;
+use reports::resource::ReportRun;
+use reports::run::{self, Planned, View};
+use uuid::Uuid;
+
+use crate::{ReportsStore, rows};
+
+db::statements! {
+    /// An account in a scope.
+    ACCOUNT = "SELECT path, name, timezone FROM account WHERE id = $1 AND path >= $2 AND path < $3";
+    /// The revision that comes next.
+    NEXT_REVISION = "SELECT COALESCE(MAX(revision) + 1, 0) FROM report_run WHERE definition = $1 AND period = $2";
+    /// A run that is due. What is there already stays: the schedule writes the same row on every node.
+    INSERT = "INSERT INTO report_run (id, definition, period, revision, account_id, path, timezone, period_from, \
+        period_to, provisional, state, attempt, recipients, created_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'due', 0, $11, $12) \
+        ON CONFLICT (definition, period, revision) DO NOTHING";
+}
+
+#[async_trait]
+impl Change<Command> for ReportsStore {
+    async fn plan(&self, ctx: &Ctx, command: &Command) -> Result<Plan, ChangeError> {
+        ctx.require(Permission::ReportWrite)?;
+        let (ctx, command) = (ctx.clone(), command.clone());
+        self.db
+            .read::<_, ChangeError, _>(move |tx| Box::pin(async move { Ok(planned(tx, &ctx, &command).await?.plan) }))
+            .await
+    }
+
+    async fn commit(&self, ctx: &Ctx, command: Command, options: CommitOptions) -> Result<Committed, ChangeError> {
+        ctx.require(Permission::ReportWrite)?;
+        let ctx = ctx.clone();
+        let committed = self.db.write(move |tx| {
+            let (ctx, command, options) = (ctx.clone(), command.clone(), options.clone());
+            Box::pin(async move {
+                let request = hash(&command);
+                let key = options.idempotency_key.as_ref();
+                if let Replay::Answer(committed) = change::replay(tx, &ctx, key, &request).await? {
+                    return Ok(committed);
+                }
+                let Command::ReportRun { account, period, .. } = &command;
+                // Two requests for one period get two revisions, whatever their timing.
+                let definition = run::requested(*account);
+                dialect::serialize_on(tx, &[b"report_run", definition.as_bytes(), period.as_bytes()]).await?;
+                let planned = planned(tx, &ctx, &command).await.map_err(db::WriteError::Refused)?;
+                change::check_expected(&planned.plan, &options).map_err(db::WriteError::Refused)?;
+                insert(tx, &planned.run, &planned.recipients).await?;
+                let entry = Entry {
+                    command: command.name(),
+                    plan: &planned.plan,
+                    key,
+                    request: &request,
+                    path: &planned.run.path,
+                    events: &[],
+                };
+                let change = change::record(tx, &ctx, entry).await?;
+                Ok(Committed { change, plan: planned.plan, replayed: false, revealed: None })
+            })
+        });
+        committed.await.map_err(ChangeError::from)
+    }
+}
+
+async fn planned(tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<Planned, ChangeError> {
+    let Command::ReportRun { account, period, .. } = command;
+    let view = view(tx, &ctx.scope, *account, &run::requested(*account), period).await?;
+    run::plan(view.as_ref(), command, RunId::new(&*ctx.ids), ctx.now()).map_err(ChangeError::Refused)
+}
+
+/// The account as far as `scope` sees it, and what was run before.
+pub(crate) async fn view(
+    tx: &mut Tx,
+    scope: &Scope,
+    account: AccountId,
+    definition: &str,
+    period: &str,
+) -> Result<Option<View>, DbError> {
+    let row: Option<(String, String, String)> = on_tx!(tx, c => sqlx::query_as(ACCOUNT)
+        .bind(account.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)?;
+    let Some((path, name, timezone)) = row else { return Ok(None) };
+    let next: i64 =
+        on_tx!(tx, c => sqlx::query_scalar(NEXT_REVISION).bind(definition).bind(period).fetch_one(c).await)?;
+    let next_revision = i32::try_from(next).map_err(|e| DbError::corrupt("report_run.revision", e))?;
+    Ok(Some(View { account, path: rows::path("account.path", &path)?, name, timezone, next_revision }))
+}
+
+/// Writes a run as due. False when it is there already.
+pub(crate) async fn insert(tx: &mut Tx, run: &ReportRun, recipients: &[String]) -> Result<bool, DbError> {
+    let recipients = serde_json::to_string(recipients).map_err(|e| DbError::corrupt("report_run.recipients", e))?;
+    let id: Uuid = run.id.uuid();
+    let rows = on_tx!(tx, c => sqlx::query(INSERT)
+        .bind(id).bind(&run.definition).bind(&run.period).bind(i64::from(run.revision)).bind(run.account.uuid())
+        .bind(run.path.as_str()).bind(&run.timezone).bind(run.period_from.0).bind(run.period_to.0)
+        .bind(run.provisional).bind(recipients).bind(run.created_at.0)
+        .execute(c).await.map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
+fn hash(command: &Command) -> change::Hash {
+    let Command::ReportRun { account, period, recipients } = command;
+    let account = account.uuid();
+    let mut parts: Vec<&[u8]> = vec![command.name().as_bytes(), account.as_bytes(), period.as_bytes()];
+    parts.extend(recipients.iter().map(String::as_bytes));
+    change::hash_request(&parts)
+}

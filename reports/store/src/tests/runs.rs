@@ -1,0 +1,223 @@
+use model::change::{Change as _, ChangeError, CommitOptions, IdempotencyKey, RefusalCode};
+use model::page::{PageRequest, ReadError};
+use reports::command::Command;
+use reports::port::Queries as _;
+use reports::resource::{Format, RunState};
+use testkit::{TestDb, on_each_database};
+
+use super::{Fixture, run_of};
+use crate::Definition;
+use crate::worker::{ATTEMPTS_MAX, LEASE_MS, RunError};
+
+/// Just past the lease of a claim.
+const PAST_LEASE_MS: u32 = 300_001;
+
+fn refusal(result: Result<impl std::fmt::Debug, ChangeError>) -> RefusalCode {
+    match result {
+        Err(ChangeError::Refused(refusals)) => refusals[0].code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_requested_run_is_finished_with_files_mail_and_event() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        f.set("2026-12-05T00:00:00Z");
+        f.journal(&f.call(0, "2026-11-03T10:00:00Z", 90_000));
+        f.count_all().await;
+        f.rate(&[(0, "sell", 1_234_567, "2026-11-03T10:00:03Z")]).await;
+        while f.store.revenue(10).await.unwrap() > 0 {}
+        let id = f.requested("2026-11", &["ops@example.com", "boss@example.com"]).await;
+        let ctx = f.ctx(&f.reseller);
+        let due = f.store.run_get(&ctx, id).await.unwrap().unwrap();
+        assert_eq!((due.state, due.revision, due.provisional), (RunState::Due, 0, false));
+        assert_eq!(f.store.artefact_read(&ctx, id, Format::Html).await.unwrap(), None);
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 1);
+        let run = f.store.run_get(&ctx, id).await.unwrap().unwrap();
+        assert_eq!((run.state, run.finished_at), (RunState::Finished, Some("2026-12-05T00:00:00Z".parse().unwrap())));
+        let html = String::from_utf8(f.store.artefact_read(&ctx, id, Format::Html).await.unwrap().unwrap()).unwrap();
+        for shown in ["November 2026", "North", "1.234567", "Europe/Berlin", "100.0 %", "1:30", "<svg"] {
+            assert!(html.contains(shown), "{shown}");
+        }
+        let csv = String::from_utf8(f.store.artefact_read(&ctx, id, Format::Csv).await.unwrap().unwrap()).unwrap();
+        assert!(csv.contains("report,period,") && csv.contains("1.234567"));
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM outbox WHERE target LIKE 'mail:%'").await, 2);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM event WHERE kind = 'reported'").await, 1);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM audit WHERE command = 'report_run'").await, 1);
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 0);
+        // Files that are lost or damaged are made again from the figures.
+        let folder = f.dir.path().join("reports");
+        std::fs::remove_file(folder.join(format!("{id}.html"))).unwrap();
+        std::fs::write(folder.join(format!("{id}.csv")), "damaged").unwrap();
+        assert_eq!(f.store.artefact_read(&ctx, id, Format::Html).await.unwrap().unwrap(), html.as_bytes());
+        assert_eq!(f.store.artefact_read(&ctx, id, Format::Csv).await.unwrap().unwrap(), csv.as_bytes());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_request_is_one_run_and_another_one_the_next_revision() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        f.set("2026-11-24T00:00:00Z");
+        let ctx = f.ctx(&f.reseller);
+        let keyed =
+            |key| CommitOptions { idempotency_key: Some(IdempotencyKey::new(key).unwrap()), ..Default::default() };
+        let first = f.request(&ctx, f.reseller.0, "2026-11", &[], keyed("k")).await.unwrap();
+        let again = f.request(&ctx, f.reseller.0, "2026-11", &[], keyed("k")).await.unwrap();
+        assert_eq!((run_of(&again), again.replayed), (run_of(&first), true));
+        let other = f.request(&ctx, f.reseller.0, "2026-11", &["a@example.com"], keyed("k")).await;
+        assert_eq!(refusal(other), RefusalCode::IdempotencyConflict);
+        let (a, b) = tokio::join!(f.requested("2026-11", &[]), f.requested("2026-11", &[]));
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 3);
+        let mut revisions = Vec::new();
+        for id in [run_of(&first), a, b] {
+            let run = f.store.run_get(&ctx, id).await.unwrap().unwrap();
+            assert!(run.provisional);
+            revisions.push(run.revision);
+        }
+        revisions.sort_unstable();
+        assert_eq!(revisions, [0, 1, 2]);
+        let command = Command::ReportRun { account: f.reseller.0, period: "2026-10".into(), recipients: Vec::new() };
+        let plan = f.store.plan(&ctx, &command);
+        assert_eq!(plan.await.unwrap().effects.len(), 1);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM report_run").await, 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_foreign_account_or_run_looks_missing() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        f.set("2026-11-24T00:00:00Z");
+        let id = f.requested("2026-10", &[]).await;
+        f.store.run_due("node-1").await.unwrap();
+        let ctx = f.ctx(&f.reseller);
+        let options = CommitOptions::default;
+        for foreign in [f.provider.0, f.other_reseller.0] {
+            assert_eq!(refusal(f.request(&ctx, foreign, "2026-10", &[], options()).await), RefusalCode::NotFound);
+        }
+        let read_only = f.world.ctx("report:read".parse().unwrap(), f.reseller.0, &f.reseller.1);
+        let denied = f.request(&read_only, f.reseller.0, "2026-10", &[], options()).await;
+        assert_eq!(refusal(denied), RefusalCode::Forbidden);
+        let other = f.ctx(&f.other_reseller);
+        assert_eq!(f.store.run_get(&other, id).await.unwrap(), None);
+        assert_eq!(f.store.artefact_read(&other, id, Format::Csv).await.unwrap(), None);
+        assert!(f.store.run_list(&other, PageRequest::default()).await.unwrap().items.is_empty());
+        // A customer does not see its reseller's run, the provider does.
+        assert_eq!(f.store.run_get(&f.ctx(&f.customers[0]), id).await.unwrap(), None);
+        assert!(f.store.run_get(&f.ctx(&f.provider), id).await.unwrap().is_some());
+        let blind = f.world.ctx("report:write".parse().unwrap(), f.reseller.0, &f.reseller.1);
+        assert!(matches!(f.store.run_get(&blind, id).await, Err(ReadError::Denied(_))));
+        f.requested("2026-09", &[]).await;
+        let page = |after| PageRequest { first: 1, after };
+        let first = f.store.run_list(&ctx, page(None)).await.unwrap();
+        assert_eq!((first.items[0].1.id, first.has_next), (id, true));
+        let second = f.store.run_list(&ctx, page(Some(first.items[0].0.clone()))).await.unwrap();
+        assert_eq!((second.items[0].1.period.as_str(), second.has_next), ("2026-09", false));
+        assert!(f.store.run_list(&ctx, page(Some("x".into()))).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_workers_finish_each_run_once() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        f.set("2026-11-24T00:00:00Z");
+        for period in ["2026-06", "2026-07", "2026-08", "2026-09", "2026-10"] {
+            f.requested(period, &["ops@example.com"]).await;
+        }
+        let other = f.other_node();
+        let mut finished = 0;
+        // A worker that meets the other at one row goes away empty-handed and comes again.
+        for _ in 0..10 {
+            let (a, b) = tokio::join!(f.store.run_due("node-1"), other.run_due("node-2"));
+            finished += a.unwrap() + b.unwrap();
+        }
+        assert_eq!(finished, 5);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM report_run WHERE state = 'finished' AND attempt = 1").await, 5);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM outbox").await, 5);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM event WHERE kind = 'reported'").await, 5);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_died_after_rendering_is_replaced_and_cannot_finish() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        f.set("2026-11-24T00:00:00Z");
+        f.journal(&f.call(0, "2026-11-03T10:00:00Z", 90_000));
+        f.count_all().await;
+        let id = f.requested("2026-11", &["ops@example.com"]).await;
+        let claim = f.store.claim("node-1").await.unwrap().unwrap();
+        let figures = f.store.figures(&claim).await.unwrap();
+        let rendered = f.store.render(&claim, &figures).await.unwrap();
+        let ctx = f.ctx(&f.reseller);
+        assert_eq!(f.store.artefact_read(&ctx, id, Format::Html).await.unwrap(), None);
+        // More calls come in; the other node waits for the lease, then goes on from the figures that were kept.
+        f.journal(&f.call(0, "2026-11-03T11:00:00Z", 90_000));
+        f.count_all().await;
+        let other = f.other_node();
+        assert_eq!(other.run_due("node-2").await.unwrap(), 0);
+        assert_eq!(i64::from(PAST_LEASE_MS), LEASE_MS + 1);
+        f.world.clock.advance_ms(PAST_LEASE_MS);
+        assert_eq!(other.run_due("node-2").await.unwrap(), 1);
+        assert!(matches!(f.store.finish(&claim, rendered.clone()).await, Err(RunError::Fenced)));
+        assert!(matches!(f.store.figures(&claim).await, Err(RunError::Fenced)));
+        assert_eq!(other.artefact_read(&ctx, id, Format::Html).await.unwrap().unwrap(), rendered.html);
+        assert_eq!(f.store.artefact_read(&ctx, id, Format::Csv).await.unwrap().unwrap(), rendered.csv);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM outbox").await, 1);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM event WHERE kind = 'reported'").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_that_fails_again_and_again_is_given_up_with_its_reason() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        f.set("2026-11-24T00:00:00Z");
+        // A file stands where the folder should be.
+        std::fs::write(f.dir.path().join("reports"), "").unwrap();
+        let id = f.requested("2026-10", &["ops@example.com"]).await;
+        for attempt in 1..=ATTEMPTS_MAX {
+            assert_eq!(f.store.run_due("node-1").await.unwrap(), 0);
+            let run = f.store.run_get(&f.ctx(&f.reseller), id).await.unwrap().unwrap();
+            let expected = if attempt == ATTEMPTS_MAX { RunState::Failed } else { RunState::Running };
+            assert_eq!(run.state, expected, "{attempt}");
+            assert!(run.error.unwrap().contains("disk"));
+            f.world.clock.advance_ms(PAST_LEASE_MS);
+        }
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 0);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM outbox").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_schedule_catches_up_once_whoever_looks() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        let missing = model::id::AccountId::new(&*f.world.ids);
+        let definition = |account| Definition { account, recipients: vec!["ops@example.com".to_owned()] };
+        let definitions = [definition(f.reseller.0), definition(missing)];
+        f.set("2027-03-31T22:29:00Z");
+        // Somebody was early: a run by hand is not the one that the recipients wait for.
+        f.requested("2027-02", &[]).await;
+        let other = f.other_node();
+        let (a, b) = tokio::join!(f.store.schedule_due(&definitions), other.schedule_due(&definitions));
+        assert_eq!(a.unwrap() + b.unwrap(), 3);
+        f.set("2027-03-31T22:30:00Z");
+        assert_eq!(f.store.schedule_due(&definitions).await.unwrap(), 1);
+        assert_eq!(other.schedule_due(&definitions).await.unwrap(), 0);
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 5);
+        let made = "SELECT COUNT(*) FROM report_run WHERE definition LIKE 'scheduled:%' AND revision = 0";
+        assert_eq!(f.scalar(made).await, 4);
+        assert_eq!(f.scalar("SELECT COUNT(*) FROM outbox").await, 4);
+    })
+    .await;
+}
