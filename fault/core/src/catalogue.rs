@@ -139,7 +139,11 @@ mod tests {
             assert!((1..=11).contains(&entry.event_type) && entry.probable_cause > 0 && entry.index > 0);
             assert!(!matches!(entry.severity, Severity::Cleared), "{} cannot begin cleared", entry.key);
             for text in [entry.text, entry.cause, entry.effect, entry.action, entry.detector] {
-                assert!(!text.is_empty() && text.len() <= 255 && !text.contains('"'), "{}: {text}", entry.key);
+                assert!(
+                    !text.is_empty() && text.len() <= 255 && text.is_ascii() && !text.contains('"'),
+                    "{}: {text}",
+                    entry.key
+                );
             }
         }
         assert_eq!(AlarmType::parse("sun_spots"), None);

@@ -1,5 +1,7 @@
 //! What detectors, faces and wiring ask of fault management. Implemented by the store beside it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use model::ctx::Ctx;
 use model::page::{Page, PageRequest, ReadError};
@@ -70,6 +72,9 @@ pub trait NotificationSink: Send + Sync {
     /// [`SinkError`].
     async fn deliver(&self, outgoing: &Outgoing) -> Result<(), SinkError>;
 }
+
+/// A target and where its notifications leave.
+pub type Target = (TargetName, Arc<dyn NotificationSink>);
 
 /// Characters of a target's name: it stands in outbox keys and log lines.
 pub const TARGET_NAME_MAX: usize = 64;

@@ -1,13 +1,12 @@
 //! The sender of notifications: drains the node's outbox into the sinks, in order per target, paced.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use db::outbox::{self, Message, Next};
 use db::{Db, DbError};
 use fault::notification::{Notification, OUTBOX_KIND};
 use fault::pacing::TokenBucket;
-use fault::port::{NotificationSink, Outgoing, SinkError, TargetName};
+use fault::port::{NotificationSink, Outgoing, SinkError, Target, TargetName};
 use model::time::Now;
 use tokio::sync::Mutex;
 
@@ -29,7 +28,7 @@ pub struct Drained {
 pub struct Sender {
     db: Db,
     node: String,
-    targets: Vec<(TargetName, Arc<dyn NotificationSink>)>,
+    targets: Vec<Target>,
     buckets: Mutex<Vec<TokenBucket>>,
 }
 
@@ -37,7 +36,7 @@ impl Sender {
     /// A sender for these targets, each with a full bucket of [`fault::pacing`]. What waits for a target that is not
     /// among them stays.
     #[must_use]
-    pub fn new(node_db: Db, node_name: &str, targets: Vec<(TargetName, Arc<dyn NotificationSink>)>) -> Self {
+    pub fn new(node_db: Db, node_name: &str, targets: Vec<Target>) -> Self {
         let buckets = Mutex::new(vec![TokenBucket::default(); targets.len()]);
         Self { db: node_db, node: node_name.to_owned(), targets, buckets }
     }
