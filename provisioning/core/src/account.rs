@@ -83,7 +83,7 @@ pub(crate) fn create(case: &mut Case<'_>, command: &Command) {
 
 pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
     let Command::AccountUpdate { id, name, call_limit, subscriber_quota, enabled } = command else { return };
-    let Some(before) = case.view.ancestry.last().filter(|a| case.ctx.scope.contains(&a.path)) else {
+    let Some(before) = case.view.ancestry.last().filter(|a| a.id == *id && case.ctx.scope.contains(&a.path)) else {
         return case.missing("id", "account", id);
     };
     case.looked_at(ResourceKind::Account, before.id.uuid(), before.revision);

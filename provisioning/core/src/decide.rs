@@ -233,3 +233,125 @@ pub(crate) mod testing {
         case.refusals
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::actor::Permissions;
+    use model::id::{AccountId, DomainId, SubscriberId};
+    use model::tenancy::{AccountPath, Scope};
+    use proptest::prelude::*;
+
+    use super::testing::world;
+    use super::*;
+    use crate::resource::{DialPlan, Domain, Number};
+
+    /// A provider, a reseller and a customer with a domain, and a caller of the reseller.
+    fn view() -> (Ctx, View) {
+        let (mut ctx, _) = world();
+        let mut ancestry: Vec<Account> = Vec::new();
+        for kind in [AccountKind::Provider, AccountKind::Reseller, AccountKind::Customer] {
+            let id = AccountId::new(&*ctx.ids);
+            let parent = ancestry.last();
+            ancestry.push(Account {
+                id,
+                parent: parent.map(|p| p.id),
+                path: parent.map_or_else(|| AccountPath::root(id), |p| p.path.child(id).unwrap()),
+                kind,
+                name: kind.as_str().to_owned(),
+                timezone: "UTC".to_owned(),
+                currency: "EUR".parse().unwrap(),
+                call_limit: None,
+                subscriber_quota: None,
+                subscriber_count: 0,
+                enabled: true,
+                revision: Revision { version: 3, created_at: Timestamp(0), updated_at: Timestamp(0) },
+            });
+        }
+        ctx.scope = Scope::subtree(&ancestry[1].path);
+        let domain = Domain {
+            id: DomainId::new(&*ctx.ids),
+            account: ancestry[2].id,
+            name: "alpha.example".parse().unwrap(),
+            dial_plan: DialPlan {
+                country_code: "43".to_owned(),
+                national_prefix: "0".to_owned(),
+                international_prefix: "00".to_owned(),
+            },
+            revision: Revision { version: 1, created_at: Timestamp(0), updated_at: Timestamp(0) },
+        };
+        (ctx, View { ancestry, domain: Some(domain), ..View::default() })
+    }
+
+    fn subscriber_create(view: &View) -> Command {
+        Command::SubscriberCreate {
+            domain: view.domain.as_ref().unwrap().id,
+            site: None,
+            username: "alice".to_owned(),
+            display_name: String::new(),
+            extension: None,
+            password: None,
+            call_limit: None,
+        }
+    }
+
+    fn codes(result: Result<Decision, Vec<Refusal>>) -> Vec<RefusalCode> {
+        result.map_or_else(|refusals| refusals.iter().map(|r| r.code).collect(), |_| Vec::new())
+    }
+
+    #[test]
+    fn a_subscriber_counts_in_the_same_decision() {
+        let (ctx, view) = view();
+        let decision = decide(&ctx, &view, &subscriber_create(&view)).unwrap();
+        assert_eq!(decision.path, view.ancestry[2].path);
+        assert!(matches!(decision.writes[0], Write::SubscriberInsert(..)));
+        assert_eq!(decision.writes[1], Write::SubscriberCount { path: decision.path.clone(), delta: 1 });
+        assert_eq!(decision.plan.effects[0].name, "alice@alpha.example");
+        let versions: Vec<_> = decision.plan.versions.iter().map(|v| (v.resource.kind, v.version)).collect();
+        assert_eq!(versions, [(ResourceKind::Account, 3), (ResourceKind::Domain, 1)]);
+    }
+
+    #[test]
+    fn what_is_out_of_scope_is_missing_whatever_the_view_holds() {
+        let (mut ctx, view) = view();
+        let command = subscriber_create(&view);
+        ctx.scope = Scope::subtree(&AccountPath::root(AccountId::new(&*ctx.ids)));
+        assert_eq!(codes(decide(&ctx, &view, &command)), [RefusalCode::NotFound]);
+        assert_eq!(codes(decide(&ctx, &View::default(), &command)), [RefusalCode::NotFound]);
+        ctx.actor.permissions = Permissions::default();
+        assert_eq!(codes(decide(&ctx, &view, &command)), [RefusalCode::Forbidden]);
+    }
+
+    #[test]
+    fn a_deleted_subscriber_leaves_its_numbers() {
+        let (ctx, mut view) = view();
+        let created = decide(&ctx, &view, &subscriber_create(&view)).unwrap();
+        let Some(Write::SubscriberInsert(subscriber, _)) = created.writes.into_iter().next() else { panic!() };
+        let number = Number {
+            id: model::id::NumberId::new(&*ctx.ids),
+            account: view.ancestry[1].id,
+            e164: "+4312345".parse().unwrap(),
+            subscriber: Some(subscriber.id),
+            revision: subscriber.revision,
+        };
+        let id: SubscriberId = subscriber.id;
+        view.subscriber = Some(subscriber);
+        view.subscriber_numbers = vec![number.clone()];
+        let decision = decide(&ctx, &view, &Command::SubscriberDelete { id }).unwrap();
+        let Write::NumberUpdate(free) = &decision.writes[0] else { panic!("{:?}", decision.writes) };
+        assert_eq!((free.subscriber, free.revision.version), (None, number.revision.version + 1));
+        assert_eq!(decision.writes[1], Write::SubscriberDelete(id, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn a_quota_anywhere_above_holds(levels in proptest::array::uniform3((0_u32..4, proptest::option::of(0_u32..4)))) {
+            let (ctx, mut view) = view();
+            for (account, (count, quota)) in view.ancestry.iter_mut().zip(levels) {
+                (account.subscriber_count, account.subscriber_quota) = (count, quota);
+            }
+            let full = levels.iter().filter(|(count, quota)| quota.is_some_and(|quota| *count >= quota)).count();
+            let codes = codes(decide(&ctx, &view, &subscriber_create(&view)));
+            prop_assert_eq!(codes, vec![RefusalCode::QuotaExceeded; full]);
+        }
+    }
+}

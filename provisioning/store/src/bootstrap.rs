@@ -24,6 +24,8 @@ use crate::row::{failed, parsed, read_error};
 
 db::statements! {
     PROVIDER = "SELECT id, path FROM account WHERE parent_id IS NULL";
+    /// What this installation is; no row before the bootstrap.
+    INSTALLATION_ID = "SELECT id FROM installation";
     INSTALLATION = "INSERT INTO installation (id, created_at) VALUES ($1, $2)";
 }
 
@@ -74,6 +76,16 @@ impl ProvisioningStore {
             })
         });
         made.await.map_err(ChangeError::from)
+    }
+
+    /// What this installation is; none before [`ProvisioningStore::bootstrap`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn installation(&self) -> Result<Option<InstallationId>, ReadError> {
+        let id: Option<Uuid> =
+            on_db!(&self.db, c => sqlx::query_scalar(INSTALLATION_ID).fetch_optional(c).await).map_err(failed)?;
+        Ok(id.map(InstallationId::from_uuid))
     }
 
     /// The daemon itself and its command line, as an actor with every permission over the whole installation. None

@@ -127,10 +127,11 @@ pub(crate) enum Lock {
 }
 
 impl Lock {
+    /// On PostgreSQL weaker than `FOR UPDATE`: keys never change, so rows of others that refer to these need not wait.
     pub(crate) const fn clause(self, tx: &Tx) -> &'static str {
         match self {
-            Self::Held => tx.lock_clause(),
-            Self::Free => "",
+            Self::Held if !tx.lock_clause().is_empty() => " FOR NO KEY UPDATE",
+            _ => "",
         }
     }
 }

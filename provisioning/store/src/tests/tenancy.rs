@@ -10,7 +10,7 @@ use super::*;
 fn commands_on(t: &Tenant) -> Vec<Command> {
     let mut rename = account_update(t.customer.id);
     if let Command::AccountUpdate { name, .. } = &mut rename {
-        *name = Some("Mine".to_owned());
+        *name = Some("Renamed".to_owned());
     }
     let mut disable = subscriber_update(t.subscriber);
     if let Command::SubscriberUpdate { enabled, .. } = &mut disable {
@@ -81,7 +81,7 @@ async fn nobody_changes_what_is_beside_or_above() {
             assert!(codes.iter().all(|(code, _)| *code == RefusalCode::NotFound), "{codes:?}");
         }
         assert_eq!(house.count("audit").await, audit);
-        // The same commands work for who owns the objects, but for the order: nothing may be left to delete.
+        // The same commands work for who owns the objects, in this order.
         for command in commands_on(&foreign) {
             if let Err(error) = house.commit(&foreign.ctx, command.clone()).await {
                 panic!("{command:?}: {error}");
