@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use metrics_exporter_prometheus::PrometheusHandle;
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 
 use crate::limit::REQUEST_TIMEOUT;
@@ -30,6 +30,17 @@ pub struct Check {
 pub trait Readiness: Send + Sync {
     /// Looks at everything, within a second or so.
     async fn checks(&self) -> Vec<Check>;
+}
+
+/// Reads what the process has measured; [`install_metrics`] gives it.
+pub type MetricsHandle = PrometheusHandle;
+
+/// Makes this process measure itself. Once per process, before anything is measured.
+///
+/// # Errors
+/// When something else measures already.
+pub fn install_metrics() -> Result<MetricsHandle, BuildError> {
+    PrometheusBuilder::new().install_recorder()
 }
 
 #[derive(Clone)]

@@ -24,7 +24,7 @@ pub mod route;
 mod server;
 mod shield;
 
-pub use admin::{Check, Readiness, admin_router};
+pub use admin::{Check, MetricsHandle, Readiness, admin_router, install_metrics};
 pub use commit::commit;
 pub use deps::HttpDeps;
 pub use route::router;

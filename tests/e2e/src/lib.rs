@@ -1,1 +1,72 @@
-//! .
+//! End-to-end tests: the real binary, real sockets, real peers, on both databases.
+//!
+//! What it does: makes throw-away installations on SQLite and PostgreSQL, reads journal and store afterwards as an
+//! auditor would, drives `sipp`. What it never does: reach into the daemon; everything goes through the program's own
+//! faces, and through its files once it is dead.
+
+pub mod ledger;
+pub mod sipp;
+
+use std::path::{Path, PathBuf};
+
+use tandem::demo::installation::{Installation, configure};
+use tandem::demo::world::World;
+use tempfile::TempDir;
+
+/// Which database the store is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// The embedded default.
+    Sqlite,
+    /// A fresh database of the test cluster.
+    Postgres,
+}
+
+/// Both, for tests that run on each.
+pub const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
+
+/// An installation in a directory that goes with it.
+#[derive(Debug)]
+pub struct TestInstallation {
+    /// The installation.
+    pub installation: Installation,
+    /// Its directory.
+    pub dir: TempDir,
+}
+
+/// The `tandem` program of this build: beside the test's own executable.
+///
+/// # Panics
+/// When it was not built: `cargo build --release` first.
+#[must_use]
+pub fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has an executable");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
+    let program = folder.join("tandem");
+    assert!(program.is_file(), "{} is missing: run `cargo build --release --workspace` first", program.display());
+    program
+}
+
+/// Makes an installation; `change` adjusts the configuration.
+///
+/// # Panics
+/// When it cannot be made.
+pub async fn install(engine: Engine, change: impl FnOnce(&mut tandem::config::Config)) -> TestInstallation {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = configure(dir.path()).expect("free ports");
+    if engine == Engine::Postgres {
+        config.database.url = testkit::postgres::fresh_database(false).await;
+    }
+    change(&mut config);
+    let installation = Installation::prepare(&program(), dir.path(), config).await.expect("an installation");
+    TestInstallation { installation, dir }
+}
+
+/// Provisions the demo's world on a running installation; the carrier's address is that of the trunk.
+///
+/// # Panics
+/// When a request is refused.
+pub async fn provision(at: &Installation, carrier: std::net::SocketAddr) -> World {
+    let provider = at.client().expect("a client");
+    tandem::demo::world::provision(provider, &at.provider_account, carrier).await.expect("the demo's world")
+}

@@ -1,0 +1,168 @@
+//! In-memory ports of provisioning and fault beside those of the HTTP face.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+#[path = "../../../http/tests/support/mod.rs"]
+pub mod http;
+
+use std::sync::Arc;
+
+use tandem_graphql::{GraphqlDeps, graphql_router};
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::Response;
+use fault::catalogue::AlarmType;
+use fault::resource::{Alarm, Severity};
+use model::ctx::Ctx;
+use model::id::{AccountId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::page::{Page, PageRequest, ReadError};
+use model::tenancy::AccountKind;
+use model::time::Timestamp;
+use provisioning::port::AuditEntry;
+use provisioning::resource::{Account, Domain, Number, Revision, Site, Subscriber, Token, Trunk};
+use serde_json::{Value, json};
+
+use self::http::{Billing, Face, Pipeline, Reports, account, face_with, owner, page, request, send, visible};
+
+/// One account; everything else is empty.
+pub struct Provisioning;
+
+fn row() -> Account {
+    Account {
+        id: account(2),
+        parent: Some(account(1)),
+        path: owner(),
+        kind: AccountKind::Reseller,
+        name: "North".to_owned(),
+        timezone: "Europe/Vienna".to_owned(),
+        currency: "EUR".parse().unwrap(),
+        call_limit: None,
+        subscriber_quota: Some(10),
+        subscriber_count: 0,
+        enabled: true,
+        revision: Revision { version: 1, created_at: Timestamp(0), updated_at: Timestamp(0) },
+    }
+}
+
+macro_rules! nothing {
+    ($request:ident) => {
+        Ok(Page::cut(Vec::new(), &$request, |_| String::new()))
+    };
+}
+
+#[async_trait]
+impl provisioning::port::Queries for Provisioning {
+    async fn account_get(&self, ctx: &Ctx, id: AccountId) -> Result<Option<Account>, ReadError> {
+        Ok(visible(ctx, row()).filter(|row| row.id == id))
+    }
+    async fn account_list(&self, ctx: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Account>, ReadError> {
+        Ok(page(ctx, row(), &r))
+    }
+    async fn domain_get(&self, _: &Ctx, _: DomainId) -> Result<Option<Domain>, ReadError> {
+        Ok(None)
+    }
+    async fn domain_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Domain>, ReadError> {
+        nothing!(r)
+    }
+    async fn site_get(&self, _: &Ctx, _: SiteId) -> Result<Option<Site>, ReadError> {
+        Ok(None)
+    }
+    async fn site_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Site>, ReadError> {
+        nothing!(r)
+    }
+    async fn subscriber_get(&self, _: &Ctx, _: SubscriberId) -> Result<Option<Subscriber>, ReadError> {
+        Ok(None)
+    }
+    async fn subscriber_list(
+        &self,
+        _: &Ctx,
+        _: Option<AccountId>,
+        r: PageRequest,
+    ) -> Result<Page<Subscriber>, ReadError> {
+        nothing!(r)
+    }
+    async fn number_get(&self, _: &Ctx, _: NumberId) -> Result<Option<Number>, ReadError> {
+        Ok(None)
+    }
+    async fn number_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Number>, ReadError> {
+        nothing!(r)
+    }
+    async fn trunk_get(&self, _: &Ctx, _: TrunkId) -> Result<Option<Trunk>, ReadError> {
+        Ok(None)
+    }
+    async fn trunk_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Trunk>, ReadError> {
+        nothing!(r)
+    }
+    async fn token_get(&self, _: &Ctx, _: TokenId) -> Result<Option<Token>, ReadError> {
+        Ok(None)
+    }
+    async fn token_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Token>, ReadError> {
+        nothing!(r)
+    }
+    async fn audit_list(&self, _: &Ctx, r: PageRequest) -> Result<Page<AuditEntry>, ReadError> {
+        nothing!(r)
+    }
+}
+
+/// One alarm: number 7 of node1.
+pub struct Fault;
+
+#[async_trait]
+impl fault::port::Queries for Fault {
+    async fn alarm_get(&self, ctx: &Ctx, node: &str, id: u32) -> Result<Option<Alarm>, ReadError> {
+        Ok(visible(ctx, alarm()).filter(|alarm| alarm.node == node && alarm.id == id))
+    }
+    async fn alarm_list(&self, ctx: &Ctx, _: bool, r: PageRequest) -> Result<Page<Alarm>, ReadError> {
+        Ok(page(ctx, alarm(), &r))
+    }
+}
+
+fn alarm() -> Alarm {
+    Alarm {
+        node: "node1".to_owned(),
+        id: 7,
+        alarm_type: AlarmType::TrunkDown,
+        resource: "trunk:1".to_owned(),
+        path: Some(owner()),
+        severity: Severity::Major,
+        text: "carrier-a does not answer".to_owned(),
+        raised_at: Timestamp(0),
+        changed_at: Timestamp(0),
+        last_seen_at: Timestamp(0),
+        cleared_at: None,
+        count: 1,
+        acknowledgement: None,
+    }
+}
+
+/// The whole public face with GraphQL in it.
+pub fn face() -> Face {
+    let pipeline = Arc::new(Pipeline::default());
+    let deps = GraphqlDeps {
+        provisioning: Arc::new(Provisioning),
+        provisioning_change: pipeline.clone(),
+        billing: Arc::new(Billing::default()),
+        billing_change: pipeline.clone(),
+        fault: Arc::new(Fault),
+        fault_change: pipeline.clone(),
+        reports: Arc::new(Reports),
+        reports_change: pipeline.clone(),
+    };
+    Face { pipeline, ..face_with(Billing::default(), graphql_router(deps)) }
+}
+
+/// Sends a document by POST.
+pub async fn post(face: &Face, token: Option<&str>, document: &str, variables: Value) -> Response<Vec<u8>> {
+    let body = json!({ "query": document, "variables": variables }).to_string();
+    let builder = request("POST", "/graphql", token).header("content-type", "application/json");
+    send(&face.router, builder.body(Body::from(body)).unwrap()).await
+}
+
+/// Sends a document and gives the whole answer.
+pub async fn ask(face: &Face, token: &str, document: &str, variables: Value) -> Value {
+    serde_json::from_slice(post(face, Some(token), document, variables).await.body()).unwrap()
+}
+
+/// The code of the first error.
+pub fn code(answer: &Value) -> &str {
+    answer["errors"][0]["extensions"]["code"].as_str().unwrap_or_default()
+}

@@ -1,0 +1,220 @@
+//! The public face over in-memory ports: the walk of the routes, billing files, problems.
+
+// the name by which everybody else knows the crate
+extern crate tandem_http as api_http;
+
+mod support;
+
+use std::sync::atomic::Ordering;
+
+use api_http::route::{GRAPHQL_PATH, ROUTES, Route};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Response, StatusCode};
+use serde_json::Value;
+use support::{Billing, FILE_SIZE, Face, face_with, file_bytes, request, run_id, send, stream_id};
+
+fn face() -> Face {
+    face_with(Billing::default(), Router::new())
+}
+
+fn header<'a>(response: &'a Response<Vec<u8>>, name: &str) -> &'a str {
+    response.headers().get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+}
+
+fn json(response: &Response<Vec<u8>>) -> Value {
+    serde_json::from_slice(response.body()).unwrap()
+}
+
+/// A path of the table with the fakes' objects in it.
+fn concrete(route: &Route) -> String {
+    let stream = stream_id().to_string();
+    route.path.replace("{stream}", &stream).replace("{sequence}", "1").replace("{run}", &run_id().to_string())
+}
+
+fn content() -> String {
+    format!("/billing/streams/{}/files/1/content", stream_id())
+}
+
+fn call(route: &Route, token: Option<&str>) -> axum::http::Request<Body> {
+    let builder = request(route.method.as_str(), &concrete(route), token).header("content-type", "application/json");
+    let body = if route.method == Method::POST { r#"{"accepted":true}"# } else { "" };
+    builder.body(Body::from(body)).unwrap()
+}
+
+#[tokio::test]
+async fn each_route_is_walked_by_four_callers() {
+    let face = face();
+    for route in ROUTES.iter().filter(|route| route.path != GRAPHQL_PATH) {
+        let name = format!("{} {}", route.method, route.path);
+        for stranger in [None, Some("unknown")] {
+            let refused = send(&face.router, call(route, stranger)).await;
+            assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{name}");
+            assert!(header(&refused, "www-authenticate").starts_with("Bearer"), "{name}");
+        }
+        let forbidden = send(&face.router, call(route, Some("none"))).await;
+        assert_eq!(forbidden.status(), StatusCode::FORBIDDEN, "{name}");
+        let permission = route.permission.expect("only GraphQL goes without");
+        let allowed = send(&face.router, call(route, Some(&format!("only:{permission}")))).await;
+        assert!(allowed.status().is_success(), "{name}: {}", String::from_utf8_lossy(allowed.body()));
+        // a foreign object looks like a missing one; a foreign list is empty
+        let foreign = send(&face.router, call(route, Some("foreign"))).await;
+        if route.path.contains('{') {
+            assert_eq!(foreign.status(), StatusCode::NOT_FOUND, "{name}");
+            let missing = concrete(route).replace(&stream_id().to_string(), "x").replace(&run_id().to_string(), "x");
+            let method = route.method.as_str();
+            let missing = request(method, &missing, Some("full")).header("content-type", "application/json");
+            let missing = send(&face.router, missing.body(Body::from(r#"{"accepted":true}"#)).unwrap()).await;
+            assert_eq!(missing.status(), StatusCode::NOT_FOUND, "{name}");
+            let text = |r: &Response<Vec<u8>>| json(r).get("detail").cloned();
+            assert_eq!(text(&foreign), text(&missing), "{name}");
+        } else {
+            assert_eq!(json(&foreign).get("items"), Some(&Value::Array(Vec::new())), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_judged_strictly() {
+    let face = face();
+    let status = async |value: &str| {
+        let request = axum::http::Request::builder().uri("/reports/runs").header("authorization", value);
+        send(&face.router, request.body(Body::empty()).unwrap()).await.status()
+    };
+    assert_eq!(status("bearer full").await, StatusCode::OK);
+    let long = format!("Bearer {}", "x".repeat(600));
+    for bad in ["full", "Basic full", "Bearer", "Bearer ", "Bearer expired", &long] {
+        assert_eq!(status(bad).await, StatusCode::UNAUTHORIZED, "{bad}");
+    }
+    assert_eq!(status("Bearer down").await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(status("Bearer panic").await, StatusCode::INTERNAL_SERVER_ERROR);
+    let twice = request("GET", "/reports/runs", Some("full")).header("authorization", "Bearer full");
+    let twice = send(&face.router, twice.body(Body::empty()).unwrap()).await;
+    assert_eq!(twice.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn every_error_is_a_problem_with_its_trace() {
+    let face = face();
+    let check = async |method: &str, uri: &str, token: Option<&str>, status: u16, code: &str| {
+        let response = send(&face.router, request(method, uri, token).body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status().as_u16(), status, "{method} {uri}");
+        assert_eq!(header(&response, "content-type"), "application/problem+json", "{method} {uri}");
+        let problem = json(&response);
+        assert_eq!(problem["type"], format!("urn:tandem:problem:{code}"), "{method} {uri}");
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["trace"], header(&response, "x-request-id"));
+        assert!(problem["detail"].is_string() && problem["remedy"].is_string() && problem["title"].is_string());
+        response
+    };
+    check("GET", "/nowhere", Some("full"), 404, "not-found").await;
+    check("GET", "/nowhere", None, 401, "unauthenticated").await;
+    let wrong = check("DELETE", "/billing/streams", Some("full"), 405, "method-not-allowed").await;
+    assert!(header(&wrong, "allow").contains("GET"));
+    let range = check("GET", "/billing/streams?first=101", Some("full"), 400, "invalid").await;
+    assert_eq!(json(&range)["field"], "first");
+    check("GET", "/billing/streams?frist=1", Some("full"), 400, "invalid").await;
+    check("GET", "/billing/streams/%ff/files", Some("full"), 400, "invalid").await;
+    check("POST", &format!("{}", content().replace("content", "ack")), Some("full"), 415, "unsupported-media-type").await;
+}
+
+#[tokio::test]
+async fn a_file_is_fetched_whole_in_part_and_not_again() {
+    let face = face();
+    let fetch = async |method: &str, fields: &[(&str, &str)]| {
+        let mut builder = request(method, &content(), Some("full"));
+        for (name, value) in fields {
+            builder = builder.header(*name, *value);
+        }
+        send(&face.router, builder.body(Body::empty()).unwrap()).await
+    };
+    let whole = fetch("GET", &[]).await;
+    assert_eq!((whole.status(), whole.body() == &file_bytes()), (StatusCode::OK, true));
+    assert_eq!(header(&whole, "etag"), "\"abc123\"");
+    assert_eq!(header(&whole, "content-length"), FILE_SIZE.to_string());
+    assert_eq!(header(&whole, "content-type"), "text/csv; charset=utf-8");
+    assert_eq!(header(&whole, "content-disposition"), "attachment; filename=\"retail-000001.csv\"");
+    assert_eq!(header(&whole, "accept-ranges"), "bytes");
+    // 64 KiB at a time
+    assert_eq!(face.billing.reads.load(Ordering::Relaxed), 3);
+
+    let head = fetch("HEAD", &[]).await;
+    assert_eq!((head.status(), head.body().len()), (StatusCode::OK, 0));
+    assert_eq!(header(&head, "content-length"), FILE_SIZE.to_string());
+
+    let rest = fetch("GET", &[("range", "bytes=149990-"), ("if-range", "\"abc123\"")]).await;
+    assert_eq!(rest.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(header(&rest, "content-range"), "bytes 149990-149999/150000");
+    assert_eq!(Some(&rest.body()[..]), file_bytes().get(149_990..));
+    let changed = fetch("GET", &[("range", "bytes=149990-"), ("if-range", "\"other\"")]).await;
+    assert_eq!(changed.status(), StatusCode::OK);
+    let beyond = fetch("GET", &[("range", "bytes=150000-")]).await;
+    assert_eq!(beyond.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(header(&beyond, "content-range"), "bytes */150000");
+    let known = fetch("GET", &[("if-none-match", "\"abc123\"")]).await;
+    assert_eq!((known.status(), known.body().len()), (StatusCode::NOT_MODIFIED, 0));
+    assert_eq!(header(&known, "etag"), "\"abc123\"");
+}
+
+#[tokio::test]
+async fn a_closed_file_that_is_not_published_is_asked_for_again() {
+    let face = face_with(Billing { unpublished: true, ..Billing::default() }, Router::new());
+    let response = send(&face.router, request("GET", &content(), Some("full")).body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(header(&response, "retry-after"), "1");
+}
+
+#[tokio::test]
+async fn files_are_acknowledged_and_closed_once_per_key() {
+    let face = face();
+    let ack = async |key: &str, body: &str| {
+        let uri = content().replace("content", "ack");
+        let builder = request("POST", &uri, Some("full")).header("content-type", "application/json; charset=utf-8");
+        send(&face.router, builder.header("idempotency-key", key).body(Body::from(body.to_owned())).unwrap()).await
+    };
+    let accepted = ack("\"k1\"", r#"{"accepted":true}"#).await;
+    assert_eq!(accepted.status(), StatusCode::OK);
+    assert_eq!(json(&accepted)["file"]["sequence"], 1);
+    assert_eq!(json(&ack("replayed", r#"{"accepted":false,"reason":"totals differ"}"#).await)["replayed"], true);
+    for (key, body, status) in [
+        ("a b", r#"{"accepted":true}"#, 400),
+        ("k2", r#"{"accepted":"yes"}"#, 400),
+        ("k2", r#"{"accepted":true,"reson":""}"#, 400),
+        ("k2", &format!(r#"{{"accepted":true,"reason":"{}"}}"#, "x".repeat(20_000)), 413),
+        ("conflict", r#"{"accepted":true}"#, 409),
+        ("reused", r#"{"accepted":true}"#, 422),
+        ("denied", r#"{"accepted":true}"#, 403),
+        ("down", r#"{"accepted":true}"#, 503),
+        ("panic", r#"{"accepted":true}"#, 500),
+    ] {
+        assert_eq!(ack(key, body).await.status().as_u16(), status, "{key} {body:.40}");
+    }
+    let before = face.pipeline.commits.load(Ordering::Relaxed);
+    let uri = format!("/billing/streams/{}/close", stream_id());
+    let closed = send(&face.router, request("POST", &uri, Some("full")).body(Body::empty()).unwrap()).await;
+    assert_eq!(closed.status(), StatusCode::CREATED);
+    assert_eq!(header(&closed, "location"), format!("/billing/streams/{}/files/1", stream_id()));
+    assert_eq!(face.pipeline.commits.load(Ordering::Relaxed), before + 1);
+}
+
+#[tokio::test]
+async fn global_identifiers_name_streams_too() {
+    let global = api_http::global_id::encode(model::change::ResourceKind::Stream, stream_id());
+    let uri = format!("/billing/streams/{global}/files");
+    let files = send(&face().router, request("GET", &uri, Some("full")).body(Body::empty()).unwrap()).await;
+    assert_eq!(json(&files)["items"][0]["sha256"], "abc123");
+    assert_eq!(json(&files)["hasNext"], false);
+}
+
+#[tokio::test]
+async fn reports_run_nothing_and_are_not_sent_again() {
+    let face = face();
+    let uri = format!("/reports/runs/{}/html", run_id());
+    let html = send(&face.router, request("GET", &uri, Some("full")).body(Body::empty()).unwrap()).await;
+    assert_eq!(header(&html, "content-type"), "text/html; charset=utf-8");
+    assert!(header(&html, "content-security-policy").starts_with("default-src 'none'"));
+    assert_eq!(header(&html, "x-content-type-options"), "nosniff");
+    let again = request("GET", &uri, Some("full")).header("if-none-match", header(&html, "etag"));
+    let again = send(&face.router, again.body(Body::empty()).unwrap()).await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+}

@@ -1,0 +1,523 @@
+//! The daemon: opens, recovers, wires, serves, drains.
+//!
+//! Order of the start: directory of data (one daemon each), store and its schema, node database, journal with a new
+//! epoch, ends of calls that an earlier run left open, the call core's directory, media relay, shards, workers, faces.
+//! The end goes backwards: no new calls, calls in progress may end, faces close, consumers finish their step, the
+//! journal is flushed.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use db::Db;
+use db::journal::{Health, Journal, JournalReader, Opened};
+use db::system::{SystemClock, SystemIds};
+use model::ctx::Ctx;
+use model::id::IdSource;
+use model::secret::Secret;
+use model::time::{Clock, Timestamp};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::{Config, MailTls};
+use crate::wiring::consumers::{BATCH_MAX, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
+use crate::wiring::detectors::Detectors;
+use crate::wiring::directory::{BATCH_PERIOD, COMPARE_PERIOD, DirectoryFeed};
+use crate::wiring::journal::NodeJournal;
+use crate::wiring::media::RelayPort;
+use crate::wiring::recovery::end_open_calls;
+use crate::wiring::registrations::{NodeReports, from_store};
+use crate::wiring::worker::{Step, StepError, Workers};
+
+/// How often detectors look: an alarm is raised within a second of its condition.
+const DETECT_PERIOD: Duration = Duration::from_secs(1);
+/// How often files and reports are looked after when nothing asks for it.
+const HOUSEKEEPING_PERIOD: Duration = Duration::from_millis(500);
+/// How often the journal's old files are looked at.
+const PRUNE_PERIOD: Duration = Duration::from_secs(600);
+/// How often the ticker of scheduled reports ticks.
+const SCHEDULE_PERIOD: Duration = Duration::from_secs(20);
+/// Descriptors that the daemon asks for: four per media session, and room for connections.
+const DESCRIPTORS_WANTED: u64 = 65_536;
+
+/// Any failure to start, for people.
+pub type ServeError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The installation has no provider yet.
+#[derive(Debug, thiserror::Error)]
+#[error("this installation has no provider yet; run `tandem account init --name NAME --timezone ZONE --currency CODE` first")]
+pub struct NotInitialised;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something cannot be opened or started; nothing is served then.
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let _lock = crate::data_dir::lock(&config.node.data_dir)?;
+    raise_descriptor_limit();
+    let metrics = api_http::install_metrics()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
+    let node: Arc<str> = config.node.name.as_str().into();
+
+    let store = crate::storage::open_store(&config).await?;
+    let node_db = db::node::open(&config.node.data_dir).await?;
+    let (journal, reader) = open_journal(&config, &clock).await?;
+
+    let key = provisioning_store::KeyFile::open_or_create(&crate::storage::key_file(&config))?;
+    let provisioning = Arc::new(provisioning_store::ProvisioningStore::new(store.clone(), &key));
+    let installation = provisioning.installation().await?.ok_or(NotInitialised)?;
+    let system = provisioning.system(Arc::clone(&clock), Arc::clone(&ids)).await?.ok_or(NotInitialised)?;
+    let billing = Arc::new(billing_store::BillingStore::new(
+        store.clone(),
+        config.billing_files_dir(),
+        installation,
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+    ));
+    let reports = Arc::new(reports_store::ReportsStore::new(
+        store.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        config.reports_dir(),
+    ));
+    let store_alarms = Arc::new(fault_store::StoreAlarms::new(store.clone()));
+    let (alarms, sender) = alarms(&config, &node_db, &clock, &ids).await?;
+
+    let directory = DirectoryFeed::load(provisioning.clone(), store.clone()).await?;
+    let picture = directory.directory();
+    let relay = Arc::new(media_relay::Relay::start(&config.media, Arc::clone(&clock))?);
+    let node_reports = Arc::new(NodeReports::new());
+    let kept = provisioning::port::Registrations::registration_list(&*provisioning, clock.now().utc).await?;
+    let deps = sip_transport::Deps {
+        directory: Arc::clone(&picture),
+        registrations: kept.into_iter().map(from_store).collect(),
+        media: {
+            let relay = Arc::clone(&relay);
+            Box::new(move |_shard| Box::new(RelayPort(relay.handle())))
+        },
+        journal: Arc::new(NodeJournal(journal.clone())),
+        events: node_reports.clone(),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+        seed: Secret::new(random_seed()?),
+        services: config.sip.services.clone(),
+        transactions: sip_engine::TransactionConfig::default(),
+        digest: sip_engine::digest::DigestConfig::default(),
+    };
+    let sip = Arc::new(sip_transport::Node::start(&config.sip.transport, deps)?);
+
+    let mut workers = Workers::new(Arc::clone(&clock));
+    let board = workers.board();
+    let feed = JournalFeed { reader: Arc::new(reader), journal: journal.clone(), store: store.clone(), node: node.clone() };
+    spawn_journal(&mut workers, &feed, Arc::new(BillingConsumer(billing.clone())));
+    spawn_journal(&mut workers, &feed, Arc::new(CountingConsumer(reports.clone())));
+    spawn_revenue(&mut workers, &store, &reports);
+    spawn_files(&mut workers, &billing, system);
+    spawn_reports(&mut workers, &config, &reports, installation, &node)?;
+    spawn_alarms(&mut workers, &alarms, sender, &store, &clock);
+    spawn_registrations(&mut workers, &node_reports, &provisioning);
+    spawn_pruning(&mut workers, &config, &store, &clock);
+    let detectors = Arc::new(Detectors {
+        authority: Arc::new(alarms.clone()),
+        node: Arc::clone(&sip),
+        directory: Arc::clone(&picture),
+        journal: journal.clone(),
+        board,
+        node_name: node.clone(),
+        clock: Arc::clone(&clock),
+    });
+    workers.spawn("detectors", DETECT_PERIOD, Some(node_reports.trunks()), move || {
+        let detectors = Arc::clone(&detectors);
+        async move { detectors.look().await }
+    });
+    let directory_task = tokio::spawn(keep_directory(directory, Arc::clone(&sip)));
+    let schedule = schedule(&config, &reports).await?;
+
+    let faces = Faces::start(&config, FaceDeps {
+        provisioning,
+        billing,
+        reports,
+        alarms: store_alarms,
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+        store: store.clone(),
+        journal: journal.clone(),
+        metrics,
+    })
+    .await?;
+    tracing::info!(http = %config.http.listen, sip = ?sip.local_addrs(), node = &*node, "tandem serves");
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("draining: no new calls from now on");
+    let drain_max = Duration::from_secs(u64::from(config.node.drain_max_s));
+    let draining = Arc::clone(&sip);
+    let left = tokio::task::spawn_blocking(move || draining.drain(drain_max)).await?;
+    if left > 0 {
+        tracing::warn!(calls = left, "calls are still up after the drain; they are ended now");
+    }
+    faces.stop().await;
+    directory_task.abort();
+    schedule.stop().await?;
+    // The detectors hold the node; after the workers have stopped, this is its last owner.
+    workers.stop().await;
+    if let Some(sip) = Arc::into_inner(sip) {
+        tokio::task::spawn_blocking(move || sip.shutdown()).await?;
+    }
+    tokio::task::spawn_blocking(move || journal.close()).await?;
+    drop(relay);
+    node_db.close().await;
+    store.close().await;
+    tracing::info!("tandem has stopped");
+    Ok(())
+}
+
+/// Opens the journal with a new epoch, and ends the calls that an earlier run left open.
+async fn open_journal(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Journal, JournalReader), ServeError> {
+    let (dir, clock) = (config.node.data_dir.clone(), Arc::clone(clock));
+    let opened = tokio::task::spawn_blocking(move || -> Result<_, ServeError> {
+        let (journal, opened) = Journal::open(&dir, clock, env!("CARGO_PKG_VERSION"))?;
+        let reader = JournalReader::open(&dir);
+        let ended = end_open_calls(&journal, &reader, opened)?;
+        Ok((journal, reader, opened, ended))
+    });
+    let (journal, reader, Opened { epoch, .. }, ended) = opened.await??;
+    if ended > 0 {
+        tracing::warn!(calls = ended, epoch, "calls that an earlier run left open were ended at its last heartbeat");
+    }
+    Ok((journal, reader))
+}
+
+type AlarmParts = (fault_store::NodeAlarms, fault_store::Sender);
+
+async fn alarms(
+    config: &Config,
+    node_db: &Db,
+    clock: &Arc<dyn Clock>,
+    ids: &Arc<dyn IdSource>,
+) -> Result<AlarmParts, ServeError> {
+    for warning in config.snmp.check()? {
+        tracing::warn!("{warning}");
+    }
+    let targets = fault_snmp::sinks(&config.snmp, clock)?;
+    let names = targets.iter().map(|(name, _)| name.clone()).collect();
+    let alarms = fault_store::NodeAlarms::open(node_db.clone(), &config.node.name, names, Arc::clone(ids)).await?;
+    let sender = fault_store::Sender::new(node_db.clone(), &config.node.name, targets);
+    Ok((alarms, sender))
+}
+
+struct BillingConsumer(Arc<billing_store::BillingStore>);
+
+impl JournalConsumer for BillingConsumer {
+    const NAME: &'static str = billing_store::CONSUMER;
+    async fn consume(&self, reader: &JournalReader, node: &str) -> Result<usize, StepError> {
+        Ok(self.0.consume(reader, node, BATCH_MAX).await?.records)
+    }
+}
+
+struct CountingConsumer(Arc<reports_store::ReportsStore>);
+
+impl JournalConsumer for CountingConsumer {
+    const NAME: &'static str = reports_store::CONSUMER;
+    async fn consume(&self, reader: &JournalReader, node: &str) -> Result<usize, StepError> {
+        Ok(self.0.count(reader, node, BATCH_MAX).await?)
+    }
+}
+
+fn spawn_revenue(workers: &mut Workers, store: &Db, reports: &Arc<reports_store::ReportsStore>) {
+    /// Events of one transaction.
+    const EVENTS_MAX: u32 = 500;
+    let (reports, events) = (Arc::clone(reports), store.clone());
+    spawn_feed(workers, "revenue", store, move || {
+        let (reports, events) = (Arc::clone(&reports), events.clone());
+        async move {
+            let read = reports.revenue(EVENTS_MAX).await?;
+            let position = db::cursor::peek(&events, reports_store::CONSUMER, db::feed::SOURCE).await?;
+            Ok((read, position.sequence))
+        }
+    });
+}
+
+fn spawn_files(workers: &mut Workers, billing: &Arc<billing_store::BillingStore>, system: Ctx) {
+    let billing = Arc::clone(billing);
+    workers.spawn("billing_files", HOUSEKEEPING_PERIOD, None::<watch::Receiver<()>>, move || {
+        let (billing, system) = (Arc::clone(&billing), system.clone());
+        async move {
+            billing.close_due(&system).await?;
+            billing.publish_planned().await?;
+            Ok(Step::Idle)
+        }
+    });
+}
+
+fn spawn_reports(
+    workers: &mut Workers,
+    config: &Config,
+    reports: &Arc<reports_store::ReportsStore>,
+    installation: model::id::InstallationId,
+    node: &Arc<str>,
+) -> Result<(), ServeError> {
+    let (runs, holder) = (Arc::clone(reports), Arc::clone(node));
+    workers.spawn("report_runs", HOUSEKEEPING_PERIOD, None::<watch::Receiver<()>>, move || {
+        let (runs, holder) = (Arc::clone(&runs), Arc::clone(&holder));
+        async move {
+            let done = runs.run_due(&holder).await?;
+            Ok(if done > 0 { Step::More } else { Step::Idle })
+        }
+    });
+    if config.mail.host.is_empty() {
+        return Ok(());
+    }
+    let mailer = reports_store::mail::Mailer::new(&mail_config(config, installation))?;
+    let (reports, holder) = (Arc::clone(reports), Arc::clone(node));
+    workers.spawn("mail", HOUSEKEEPING_PERIOD, None::<watch::Receiver<()>>, move || {
+        let (reports, mailer, holder) = (Arc::clone(&reports), mailer.clone(), Arc::clone(&holder));
+        async move {
+            let delivery = reports.deliver_due(&mailer, &holder).await?;
+            if delivery.given_up > 0 {
+                tracing::error!(mails = delivery.given_up, "mails could not be delivered and were given up");
+            }
+            Ok(Step::Idle)
+        }
+    });
+    Ok(())
+}
+
+fn mail_config(config: &Config, installation: model::id::InstallationId) -> reports_store::mail::MailConfig {
+    let mail = &config.mail;
+    reports_store::mail::MailConfig {
+        host: mail.host.clone(),
+        port: mail.port,
+        tls: match mail.tls {
+            MailTls::None => reports_store::mail::MailTls::None,
+            MailTls::Starttls => reports_store::mail::MailTls::Starttls,
+            MailTls::Tls => reports_store::mail::MailTls::Tls,
+        },
+        from: mail.from.clone(),
+        credentials: (!mail.username.is_empty()).then(|| (mail.username.clone(), mail.password.clone())),
+        installation: installation.to_string(),
+    }
+}
+
+fn spawn_alarms(
+    workers: &mut Workers,
+    alarms: &fault_store::NodeAlarms,
+    sender: fault_store::Sender,
+    store: &Db,
+    clock: &Arc<dyn Clock>,
+) {
+    let (sender, sending_clock) = (Arc::new(sender), Arc::clone(clock));
+    workers.spawn("notifications", HOUSEKEEPING_PERIOD, Some(alarms.subscribe()), move || {
+        let (sender, now) = (Arc::clone(&sender), sending_clock.now());
+        async move {
+            let drained = sender.drain(now).await?;
+            if let Some(wait) = drained.wait {
+                tokio::time::sleep(wait).await;
+                return Ok(Step::More);
+            }
+            Ok(Step::Idle)
+        }
+    });
+    let (alarms, store, clock) = (alarms.clone(), store.clone(), Arc::clone(clock));
+    let changed = alarms.subscribe();
+    workers.spawn("alarm_copy", HOUSEKEEPING_PERIOD, Some(changed), move || {
+        let (alarms, store, now) = (alarms.clone(), store.clone(), clock.now().utc);
+        async move {
+            alarms.apply_acks(&store, now).await?;
+            alarms.copy_pending(&store).await?;
+            Ok(Step::Idle)
+        }
+    });
+}
+
+fn spawn_registrations(
+    workers: &mut Workers,
+    reports: &Arc<NodeReports>,
+    provisioning: &Arc<provisioning_store::ProvisioningStore>,
+) {
+    let (pending, store) = (Arc::clone(reports), Arc::clone(provisioning));
+    workers.spawn("registrations", HOUSEKEEPING_PERIOD, Some(reports.registrations()), move || {
+        let (pending, store) = (Arc::clone(&pending), Arc::clone(&store));
+        async move { pending.store_batch(&*store).await }
+    });
+}
+
+fn spawn_pruning(workers: &mut Workers, config: &Config, store: &Db, clock: &Arc<dyn Clock>) {
+    let retention_ms = i64::from(config.node.journal_retention_days) * 86_400_000;
+    let (dir, source) = (config.node.data_dir.clone(), db::cursor::journal_source(&config.node.name));
+    let (store, clock) = (store.clone(), Arc::clone(clock));
+    workers.spawn("journal_pruning", PRUNE_PERIOD, None::<watch::Receiver<()>>, move || {
+        let (dir, source, store) = (dir.clone(), source.clone(), store.clone());
+        let older_than: Timestamp = clock.now().utc.plus_ms(-retention_ms);
+        async move {
+            if let Some(slowest) = db::cursor::slowest(&store, &source).await? {
+                tokio::task::spawn_blocking(move || db::journal::prune(&dir, slowest, older_than)).await??;
+            }
+            Ok(Step::Idle)
+        }
+    });
+}
+
+/// Applies changes of provisioning to the call core's directory, and compares everything now and then.
+async fn keep_directory(mut directory: DirectoryFeed, sip: Arc<sip_transport::Node>) {
+    let sip = Arc::downgrade(&sip);
+    let (mut batch, mut compare) = (tokio::time::interval(BATCH_PERIOD), tokio::time::interval(COMPARE_PERIOD));
+    let mut version = directory.subscribe();
+    batch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    compare.tick().await;
+    loop {
+        let outcome = tokio::select! {
+            _ = batch.tick() => directory.catch_up().await,
+            _ = compare.tick() => directory.compare().await,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(error = crate::wiring::worker::with_causes(&error), "the directory could not be brought up to date");
+        }
+        if version.has_changed().unwrap_or_default() {
+            version.mark_unchanged();
+            let Some(sip) = sip.upgrade() else { return };
+            sip.directory_changed();
+        }
+    }
+}
+
+async fn schedule(
+    config: &Config,
+    reports: &Arc<reports_store::ReportsStore>,
+) -> Result<reports_store::ticker::Ticker, ServeError> {
+    let mut definitions = Vec::new();
+    for report in &config.reports.monthly {
+        let account = report.account.parse()?;
+        definitions.push(reports_store::Definition { account, recipients: report.recipients.clone() });
+    }
+    let (definitions, reports): (Arc<[_]>, _) = (definitions.into(), Arc::clone(reports));
+    let ticker = reports_store::ticker::Ticker::start(SCHEDULE_PERIOD, move || {
+        let (definitions, reports) = (Arc::clone(&definitions), Arc::clone(&reports));
+        Box::pin(async move {
+            if let Err(error) = reports.schedule_due(&definitions).await {
+                tracing::warn!(%error, "scheduled reports could not be looked after");
+            }
+        })
+    });
+    Ok(ticker.await?)
+}
+
+struct FaceDeps {
+    provisioning: Arc<provisioning_store::ProvisioningStore>,
+    billing: Arc<billing_store::BillingStore>,
+    reports: Arc<reports_store::ReportsStore>,
+    alarms: Arc<fault_store::StoreAlarms>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    store: Db,
+    journal: Journal,
+    metrics: api_http::MetricsHandle,
+}
+
+/// The listeners and their servers.
+struct Faces {
+    stop: watch::Sender<bool>,
+    servers: Vec<tokio::task::JoinHandle<std::io::Result<()>>>,
+}
+
+impl Faces {
+    async fn start(config: &Config, deps: FaceDeps) -> Result<Self, ServeError> {
+        let http = api_http::HttpDeps {
+            authenticator: deps.provisioning.clone(),
+            billing: deps.billing.clone(),
+            billing_change: deps.billing.clone(),
+            reports: deps.reports.clone(),
+            clock: deps.clock,
+            ids: deps.ids,
+        };
+        let graphql = api_graphql::graphql_router(api_graphql::GraphqlDeps {
+            provisioning: deps.provisioning.clone(),
+            provisioning_change: deps.provisioning,
+            billing: deps.billing.clone(),
+            billing_change: deps.billing,
+            fault: deps.alarms.clone(),
+            fault_change: deps.alarms,
+            reports: deps.reports.clone(),
+            reports_change: deps.reports,
+        });
+        let readiness = Arc::new(NodeReadiness { store: deps.store, journal: deps.journal });
+        let stop = watch::Sender::new(false);
+        let mut servers = Vec::new();
+        let public = (config.http.listen, api_http::router(http, graphql));
+        let admin = (config.admin.listen, api_http::admin_router(deps.metrics, readiness));
+        for (address, router) in [public, admin] {
+            let listener = TcpListener::bind(address).await.map_err(|source| Listen { address, source })?;
+            servers.push(tokio::spawn(api_http::serve(listener, router, stopped(stop.subscribe()))));
+        }
+        Ok(Self { stop, servers })
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        for server in self.servers {
+            if let Ok(Err(error)) = server.await {
+                tracing::warn!(%error, "a face ended with an error");
+            }
+        }
+    }
+}
+
+/// A port of a face is taken.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP cannot be heard at {address}: {source}; is another program there? See http.listen and admin.listen")]
+struct Listen {
+    address: std::net::SocketAddr,
+    source: std::io::Error,
+}
+
+fn stopped(mut stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    async move {
+        // An error means that the sender is gone, which is the end as well.
+        let _end = stop.wait_for(|stop| *stop).await.is_ok();
+    }
+}
+
+struct NodeReadiness {
+    store: Db,
+    journal: Journal,
+}
+
+#[async_trait]
+impl api_http::Readiness for NodeReadiness {
+    async fn checks(&self) -> Vec<api_http::Check> {
+        let store = self.store.ping().await;
+        let health = self.journal.health();
+        let detail = |error: &dyn std::error::Error| error.to_string();
+        vec![
+            api_http::Check {
+                name: "store",
+                ok: store.is_ok(),
+                detail: store.as_ref().err().map_or_else(|| "answers".to_owned(), |error| detail(error)),
+            },
+            api_http::Check { name: "journal", ok: health == Health::Good, detail: format!("{health:?}") },
+        ]
+    }
+}
+
+fn random_seed() -> Result<[u8; 32], ServeError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| format!("the system gives no random octets: {error}"))?;
+    Ok(seed)
+}
+
+/// Four descriptors per call with media: the usual soft limit of 1,024 is too low.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, soft.max(DESCRIPTORS_WANTED.min(hard)), hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}

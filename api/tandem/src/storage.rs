@@ -1,0 +1,34 @@
+//! Opens the databases that the configuration names.
+
+use std::path::PathBuf;
+
+use db::{Db, DbError, PostgresOptions, SqliteOptions};
+
+use crate::config::Config;
+
+/// File of the embedded store in the data directory.
+const STORE_FILE: &str = "store.db";
+
+/// Opens the store and brings its schema to this version of the program.
+///
+/// # Errors
+/// When it cannot be reached or migrated.
+pub async fn open_store(config: &Config) -> Result<Db, DbError> {
+    let store = if config.database.url.is_empty() {
+        Db::open_sqlite(&SqliteOptions { path: config.node.data_dir.join(STORE_FILE) }).await?
+    } else {
+        Db::connect_postgres(&PostgresOptions {
+            url: config.database.url.clone(),
+            connections_max: config.database.connections_max,
+        })
+        .await?
+    };
+    store.migrate().await?;
+    Ok(store)
+}
+
+/// Where the key lies that seals secrets in the store.
+#[must_use]
+pub fn key_file(config: &Config) -> PathBuf {
+    config.node.data_dir.join("secrets.key")
+}

@@ -1,0 +1,33 @@
+//! The media relay as the call core's port.
+
+use std::net::SocketAddr;
+
+use media_relay::{MediaSession, MediaSnapshot, RelayHandle, Side};
+use model::id::CallId;
+use sip_services::MediaPort;
+
+/// One shard's access to the relay.
+#[derive(Debug)]
+pub struct RelayPort(pub RelayHandle);
+
+impl MediaPort for RelayPort {
+    fn open(&mut self, _call: CallId) -> Option<MediaSession> {
+        self.0.open()
+    }
+
+    fn local(&self, session: MediaSession, side: Side) -> SocketAddr {
+        self.0.local(session, side)
+    }
+
+    fn set_remote(&mut self, session: MediaSession, side: Side, addr: SocketAddr) {
+        self.0.set_remote(session, side, addr);
+    }
+
+    fn snapshot(&self, session: MediaSession) -> MediaSnapshot {
+        self.0.snapshot(session)
+    }
+
+    fn close(&mut self, session: MediaSession) -> MediaSnapshot {
+        self.0.close(session)
+    }
+}

@@ -1,0 +1,10 @@
+//! Where one folder's port meets another's implementation.
+
+pub mod consumers;
+pub mod detectors;
+pub mod directory;
+pub mod journal;
+pub mod media;
+pub mod recovery;
+pub mod registrations;
+pub mod worker;

@@ -1,0 +1,193 @@
+//! Background work: each worker has no input, reads what should be done, does it, and may run twice. It is started by
+//! a signal and by a period; its last failure is seen by the detectors.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::time::{Clock, Timestamp};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Longest pause after failures: a store that is back is noticed within this time.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Whether there is more to do at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Yes: come back without waiting.
+    More,
+    /// No: wait for the signal or the period.
+    Idle,
+}
+
+/// Any failure of a step, as text for log and alarm.
+pub type StepError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Since when a worker fails, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The first failure in a row.
+    pub since: Timestamp,
+    /// The last failure, with its causes.
+    pub error: String,
+}
+
+/// What the workers say of themselves.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerBoard {
+    troubles: Arc<Mutex<BTreeMap<&'static str, Trouble>>>,
+}
+
+impl WorkerBoard {
+    /// The workers that fail now.
+    pub fn troubles(&self) -> BTreeMap<&'static str, Trouble> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn report(&self, worker: &'static str, failure: Option<String>, now: Timestamp) -> bool {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            None => troubles.remove(worker).is_some(),
+            Some(error) => {
+                let first = !troubles.contains_key(worker);
+                let since = troubles.get(worker).map_or(now, |trouble| trouble.since);
+                troubles.insert(worker, Trouble { since, error });
+                first
+            }
+        }
+    }
+}
+
+/// The workers of the daemon, in one set, so that a stop waits for all of them.
+pub struct Workers {
+    tasks: JoinSet<()>,
+    board: WorkerBoard,
+    clock: Arc<dyn Clock>,
+    stop: watch::Sender<bool>,
+}
+
+impl Workers {
+    /// No workers yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { tasks: JoinSet::new(), board: WorkerBoard::default(), clock, stop: watch::Sender::new(false) }
+    }
+
+    /// What the workers say of themselves.
+    pub fn board(&self) -> WorkerBoard {
+        self.board.clone()
+    }
+
+    /// Runs `step` whenever `signal` changes and at least each `period`, one step at a time.
+    pub fn spawn<S, F, Fut>(&mut self, name: &'static str, period: Duration, signal: Option<watch::Receiver<S>>, step: F)
+    where
+        S: Send + Sync + 'static,
+        F: Fn() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Step, StepError>> + Send,
+    {
+        let (board, clock, mut stop) = (self.board.clone(), Arc::clone(&self.clock), self.stop.subscribe());
+        self.tasks.spawn(async move {
+            let mut signal = signal;
+            let mut failures: u32 = 0;
+            while !*stop.borrow() {
+                let outcome = step().await;
+                let now = clock.now().utc;
+                let pause = match outcome {
+                    Ok(step) => {
+                        failures = 0;
+                        if board.report(name, None, now) {
+                            tracing::info!(worker = name, "the worker works again");
+                        }
+                        if step == Step::More {
+                            continue;
+                        }
+                        period
+                    }
+                    Err(error) => {
+                        failures = failures.saturating_add(1);
+                        let text = with_causes(&*error);
+                        if board.report(name, Some(text.clone()), now) {
+                            tracing::warn!(worker = name, error = text, "the worker failed and will try again");
+                        }
+                        period.max(Duration::from_millis(100) * failures.min(50)).min(BACKOFF_MAX.max(period))
+                    }
+                };
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = changed(&mut signal), if failures == 0 => {}
+                    _ = stop.changed() => {}
+                }
+            }
+        });
+    }
+
+    /// Lets each finish its step, and waits for all.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while let Some(outcome) = self.tasks.join_next().await {
+            if let Err(error) = outcome
+                && error.is_panic()
+            {
+                tracing::error!(%error, "a worker panicked");
+            }
+        }
+    }
+}
+
+/// Comes back when the signal changes; never, when there is none (any more).
+async fn changed<S>(signal: &mut Option<watch::Receiver<S>>) {
+    if let Some(receiver) = signal
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    *signal = None;
+    std::future::pending().await
+}
+
+/// The text of an error with those of its causes.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_worker_is_seen_and_goes_on() {
+        let clock: Arc<dyn Clock> = Arc::new(db::system::SystemClock);
+        let mut workers = Workers::new(clock);
+        let (rounds, board) = (Arc::new(AtomicU32::new(0)), workers.board());
+        let (counted, signal) = (Arc::clone(&rounds), watch::Sender::new(0));
+        let (done, mut heard) = tokio::sync::mpsc::channel(16);
+        workers.spawn("test", Duration::from_secs(3_600), Some(signal.subscribe()), move || {
+            let (round, done) = (counted.fetch_add(1, Ordering::SeqCst), done.clone());
+            async move {
+                done.send(round).await?;
+                match round {
+                    0 => Ok(Step::More),
+                    1 => Err("the store is away".into()),
+                    _ => Ok(Step::Idle),
+                }
+            }
+        });
+        assert_eq!(heard.recv().await, Some(0));
+        assert_eq!(heard.recv().await, Some(1));
+        assert_eq!(heard.recv().await, Some(2));
+        tokio::task::yield_now().await;
+        assert!(board.troubles().is_empty(), "it recovered");
+        signal.send_replace(1);
+        assert_eq!(heard.recv().await, Some(3));
+        workers.stop().await;
+        assert_eq!(rounds.load(Ordering::SeqCst), 4);
+    }
+}
