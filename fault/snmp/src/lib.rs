@@ -5,7 +5,7 @@
 //! catalogue of alarms; [`SnmpConfig`] is what an operator sets. What it never does: keep or order notifications (the
 //! outbox and its sender do), read a database, decide anything about alarms.
 //!
-//! [`trap`] is the one module that names the SNMP library. Informs, version 3 and the agent get their own sinks and
+//! `trap` is the one module that names the SNMP library. Informs, version 3 and the agent get their own sinks and
 //! settings beside what is here.
 
 pub mod config;

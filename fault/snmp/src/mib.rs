@@ -1,7 +1,7 @@
 //! The MIB modules (SMIv2: RFC 2578, 2579, 2580), written from the objects that traps carry and from the catalogue of
 //! alarms. They import from SNMPv2-SMI, SNMPv2-TC and SNMPv2-CONF alone.
 //!
-//! A change of what they say needs a new [`REVISIONS`] entry: managers keep modules for years and tell them apart by it.
+//! A change of what they say needs a new `REVISIONS` entry: managers keep modules for years and tell them apart by it.
 
 use std::fmt::Write as _;
 
