@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection, SelectionSet,
 };
+use serde_json::Value;
 
 use crate::limit::{
     ALIASES_MAX, DIRECTIVES_MAX, FRAGMENTS_MAX, INTROSPECTION_LISTS_MAX, OPERATIONS_MAX, SELECTIONS_MAX,
@@ -34,6 +35,8 @@ pub(crate) enum DocumentError {
     NoOperation,
     #[error("the document has several operations; say which by operationName")]
     Ambiguous,
+    #[error("the variable ${0} is required and has no value")]
+    VariableMissing(String),
 }
 
 /// Checks the limits.
@@ -92,6 +95,20 @@ pub(crate) fn operation<'a>(
             Some(operation) if operations.len() == 1 => Ok(&operation.node),
             _ => Err(DocumentError::Ambiguous),
         },
+    }
+}
+
+/// A required variable without a value is an error of the request (GraphQL, section 6.1.2); async-graphql 7 would find
+/// it only at the field that uses it.
+pub(crate) fn check_variables(operation: &OperationDefinition, values: &Value) -> Result<(), DocumentError> {
+    let missing = operation.variable_definitions.iter().find(|definition| {
+        let definition = &definition.node;
+        let required = !definition.var_type.node.nullable && definition.default_value.is_none();
+        required && values.get(definition.name.node.as_str()).is_none_or(Value::is_null)
+    });
+    match missing {
+        Some(definition) => Err(DocumentError::VariableMissing(definition.node.name.node.to_string())),
+        None => Ok(()),
     }
 }
 

@@ -163,7 +163,9 @@ async fn answer(schema: &Schema, ctx: Ctx, asked: Asked, media: Media, by_get: b
 fn judge(asked: &Asked) -> Result<ExecutableDocument, String> {
     let document = parse_query(&asked.query).map_err(|error| error.to_string())?;
     document::check(&document).map_err(|error| error.to_string())?;
-    document::operation(&document, asked.operation_name.as_deref()).map_err(|error| error.to_string())?;
+    let operation =
+        document::operation(&document, asked.operation_name.as_deref()).map_err(|error| error.to_string())?;
+    document::check_variables(operation, &asked.variables).map_err(|error| error.to_string())?;
     Ok(document)
 }
 

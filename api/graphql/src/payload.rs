@@ -46,7 +46,24 @@ pub struct UserError {
 impl From<Refusal> for UserError {
     fn from(refusal: Refusal) -> Self {
         let Refusal { code, field, message, remedy } = refusal;
-        Self { code: code.into(), field, message, remedy }
+        Self { code: code.into(), field: input_field(&field), message, remedy }
+    }
+}
+
+/// The input's name of a command's field: references end in `Id` here, and words are joined in camel case.
+fn input_field(field: &str) -> String {
+    match field {
+        "parent" | "account" | "domain" | "site" | "subscriber" | "trunk" | "tariff" | "stream" => format!("{field}Id"),
+        "file" => "id".to_owned(),
+        _ => {
+            let mut words = field.split('_');
+            let first = words.next().unwrap_or_default().to_owned();
+            words.fold(first, |mut name, word| {
+                let mut letters = word.chars();
+                name.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+                name + letters.as_str()
+            })
+        }
     }
 }
 
@@ -187,5 +204,24 @@ impl ChangePayload {
 
     pub(crate) fn refused(refusals: Vec<Refusal>) -> Self {
         Self { user_errors: refusals.into_iter().map(UserError::from).collect(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_the_fields_of_the_input() {
+        for (field, expected) in [
+            ("account", "accountId"),
+            ("file", "id"),
+            ("display_name", "displayName"),
+            ("validFrom", "validFrom"),
+            ("rates.3.price", "rates.3.price"),
+            ("", ""),
+        ] {
+            assert_eq!(input_field(field), expected);
+        }
     }
 }

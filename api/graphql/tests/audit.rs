@@ -1,5 +1,7 @@
 //! The audits of GraphQL over HTTP: the suite of the npm package `graphql-http`, all 61 checks, on a served instance.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what must not be")]
+
 mod support;
 
 use std::process::Stdio;

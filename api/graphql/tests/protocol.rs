@@ -1,5 +1,7 @@
 //! GraphQL over HTTP and the limits of a document, over in-memory ports.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what must not be")]
+
 mod support;
 
 use std::sync::atomic::Ordering;
@@ -87,7 +89,10 @@ async fn a_change_is_planned_committed_or_refused() {
     let done = change(&face, json!({ "key": "k1" })).await;
     let payload = &done["data"]["billingFileClose"];
     assert_eq!(payload["revealedSecret"], "once");
-    assert!(payload["id"].is_string() && payload["changeId"].is_string() && payload["userErrors"] == json!([]), "{done}");
+    assert!(
+        payload["id"].is_string() && payload["changeId"].is_string() && payload["userErrors"] == json!([]),
+        "{done}"
+    );
     assert_eq!(commits(), 1);
     let again = change(&face, json!({ "key": "replayed" })).await;
     let payload = &again["data"]["billingFileClose"];

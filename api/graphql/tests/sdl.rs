@@ -1,5 +1,7 @@
 //! The committed schema is the schema.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what must not be")]
+
 use std::path::Path;
 
 #[test]
@@ -10,5 +12,8 @@ fn the_committed_schema_is_true() {
         std::fs::write(&path, &sdl).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == sdl, "schemas/graphql/schema.graphql is old: run this test with UPDATE=1 and read the difference");
+    assert!(
+        committed == sdl,
+        "schemas/graphql/schema.graphql is old: run this test with UPDATE=1 and read the difference"
+    );
 }

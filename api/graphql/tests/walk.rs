@@ -1,6 +1,8 @@
 //! A walk of the whole schema: no field without a token, none without its permission, every mutation with the same
 //! conventions.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what must not be")]
+
 mod support;
 
 use std::fmt::Write;
@@ -127,7 +129,8 @@ async fn nodes_are_guarded_by_kind_and_scope() {
         assert_eq!(found["data"]["node"], json!({ "__typename": name, "id": id }), "{found}");
     }
     for kind in ResourceKind::ALL {
-        let key = known.iter().find(|(known, ..)| known == kind).map_or(file_id().to_string(), |(_, key, _)| key.clone());
+        let key =
+            known.iter().find(|(known, ..)| known == kind).map_or(file_id().to_string(), |(_, key, _)| key.clone());
         let variables = json!({ "id": global_id::encode(*kind, key) });
         assert_eq!(code(&ask(&face, "none", document, variables.clone()).await), "FORBIDDEN", "{kind:?}");
         let foreign = ask(&face, "foreign", document, variables).await;

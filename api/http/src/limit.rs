@@ -7,6 +7,7 @@ pub const CONNECTIONS_MAX: usize = 1_024;
 /// Requests in work. Beyond it the answer is 503 with `Retry-After`: the store would only queue them.
 pub const REQUESTS_MAX: usize = 256;
 /// Request line and header fields, octets. GraphQL by GET and long cursors fit; more is nobody's header.
+/// A single large read may overshoot it by as much again before it is noticed.
 pub const HEAD_MAX: usize = 64 * 1_024;
 /// How long a client may take to send a head (also how long an idle connection stays open).
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,5 +1,7 @@
 //! The server on real sockets: graceful end, health, metrics.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what must not be")]
+
 // the name by which everybody else knows the crate
 extern crate tandem_http as api_http;
 
@@ -52,9 +54,13 @@ async fn it_serves_until_it_is_told_to_end() {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let answer = exchange(&mut stream, "/reports/runs", "authorization: Bearer full\r\nconnection: close\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    // refused without being understood: the answer itself may be lost to the reset that follows unread octets
     let mut large = TcpStream::connect(address).await.unwrap();
-    let answer = exchange(&mut large, "/reports/runs", &format!("x: {}\r\n", "a".repeat(70_000))).await;
-    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let head = format!("GET /reports/runs HTTP/1.1\r\nhost: test\r\nx: {}\r\n\r\n", "a".repeat(300_000));
+    let _ = large.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(BOUND, large.read_to_end(&mut answer)).await.expect("the connection ends");
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
     // an idle connection does not hold the end up
     let mut idle = TcpStream::connect(address).await.unwrap();
     stop.send(()).unwrap();

@@ -6,7 +6,6 @@ pub mod http;
 
 use std::sync::Arc;
 
-use tandem_graphql::{GraphqlDeps, graphql_router};
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::Response;
@@ -20,6 +19,7 @@ use model::time::Timestamp;
 use provisioning::port::AuditEntry;
 use provisioning::resource::{Account, Domain, Number, Revision, Site, Subscriber, Token, Trunk};
 use serde_json::{Value, json};
+use tandem_graphql::{GraphqlDeps, graphql_router};
 
 use self::http::{Billing, Face, Pipeline, Reports, account, face_with, owner, page, request, send, visible};
 

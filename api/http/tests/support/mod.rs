@@ -160,13 +160,7 @@ impl billing::port::Queries for Billing {
     async fn file_list(&self, ctx: &Ctx, _: StreamId, r: PageRequest) -> Result<Page<BillingFile>, ReadError> {
         Ok(page(ctx, self.file(), &r))
     }
-    async fn file_read(
-        &self,
-        ctx: &Ctx,
-        _: FileId,
-        offset: u64,
-        length: usize,
-    ) -> Result<Option<Vec<u8>>, ReadError> {
+    async fn file_read(&self, ctx: &Ctx, _: FileId, offset: u64, length: usize) -> Result<Option<Vec<u8>>, ReadError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let bytes = file_bytes().into_iter().skip(usize::try_from(offset).unwrap()).take(length).collect();
         Ok(visible(ctx, bytes))
@@ -183,12 +177,7 @@ impl billing::port::Queries for Billing {
     async fn rated_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<RatedUsage>, ReadError> {
         Ok(Page::cut(Vec::new(), &r, |_| String::new()))
     }
-    async fn suspense_list(
-        &self,
-        _: &Ctx,
-        _: Option<AccountId>,
-        r: PageRequest,
-    ) -> Result<Page<Suspense>, ReadError> {
+    async fn suspense_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Suspense>, ReadError> {
         Ok(Page::cut(Vec::new(), &r, |_| String::new()))
     }
     async fn ledger_balance_list(&self, _: &Ctx) -> Result<Vec<LedgerBalance>, ReadError> {
@@ -211,13 +200,7 @@ impl reports::port::Queries for Reports {
         let text: &[u8] = if format == Format::Html { b"<!doctype html>" } else { b"kpi,value\r\n" };
         Ok(visible(ctx, text.to_vec()))
     }
-    async fn interval_list(
-        &self,
-        _: &Ctx,
-        _: Subject,
-        _: Timestamp,
-        _: Timestamp,
-    ) -> Result<Vec<Interval>, ReadError> {
+    async fn interval_list(&self, _: &Ctx, _: Subject, _: Timestamp, _: Timestamp) -> Result<Vec<Interval>, ReadError> {
         Ok(Vec::new())
     }
 }
