@@ -162,6 +162,12 @@ impl Core {
         &self.io.stats
     }
 
+    /// Entries of each table that calls leave behind while they live.
+    #[cfg(test)]
+    pub(crate) fn table_sizes(&self) -> [usize; 5] {
+        self.calls.table_sizes()
+    }
+
     fn timeout(&mut self) {
         let now = self.io.now;
         self.io.transactions.handle_timeout(now.mono);

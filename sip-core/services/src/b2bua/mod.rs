@@ -49,6 +49,11 @@ impl Calls {
         self.calls.len()
     }
 
+    #[cfg(test)]
+    pub fn table_sizes(&self) -> [usize; 5] {
+        [self.calls.len(), self.servers.len(), self.tags.len(), self.deadlines.len(), self.outgoing.len()]
+    }
+
     /// When the next call wants to be woken.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)

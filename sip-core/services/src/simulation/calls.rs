@@ -290,7 +290,7 @@ fn a_long_call_leaves_interim_facts_and_can_be_hung_up_by_an_operator() {
 
 /// The property over a bad network: whatever is lost, doubled, reordered, cancelled or refused, each admitted call has
 /// one end, and all that it held comes back. [`Sim::finish`] checks it.
-fn storm(seed: u64) {
+fn storm(seed: u64) -> Vec<&'static str> {
     let mut sim = Sim::new(3, seed);
     sim.register();
     sim.network = Network::BAD;
@@ -351,12 +351,37 @@ fn storm(seed: u64) {
         }
     }
     sim.finish();
+    sim.kinds()
 }
 
 #[test]
 fn every_call_has_one_end_whatever_the_network_does() {
+    let mut counts = std::collections::BTreeMap::new();
     for seed in 1..=200 {
         println!("seed {seed}");
-        storm(seed);
+        for kind in storm(seed) {
+            *counts.entry(kind).or_insert(0) += 1;
+        }
     }
+    // The storm is worth something only if every end is common in it.
+    for kind in ["attempted", "answered", "ended", "answer_aborted"] {
+        assert!(counts.get(kind).is_some_and(|n| *n > 100), "{counts:?}");
+    }
+}
+
+#[test]
+fn a_panic_ends_the_call_in_hand_and_no_other() {
+    let mut sim = Sim::new(1, 5);
+    sim.register();
+    let first = sim.call(ALICE, "101");
+    sim.run(3_000);
+    let second = sim.call(ALICE, "101");
+    sim.run(1_500);
+    assert_eq!((sim.status(ALICE, first), sim.status(ALICE, second)), (Some(200), Some(200)));
+    sim.panic_once();
+    sim.run(10_000);
+    assert!(sim.phones[ALICE].placed[first].released && !sim.phones[ALICE].placed[second].released);
+    assert_eq!((ended(&sim).cause, sim.cores[0].stats().panics), (ReleaseCause::SystemFailure, 1));
+    sim.phones[ALICE].hang_up(sim.now.mono, second);
+    sim.finish();
 }

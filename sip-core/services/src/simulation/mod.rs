@@ -7,6 +7,7 @@ mod registrations;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -93,6 +94,7 @@ struct RelayState {
     open: u32,
     opened: u64,
     silent: bool,
+    panics: bool,
     remotes: Vec<(Side, SocketAddr)>,
 }
 
@@ -119,7 +121,11 @@ impl MediaPort for Relay {
         self.0.lock().unwrap().remotes.push((side, addr));
     }
     fn snapshot(&self, _: MediaSession) -> MediaSnapshot {
-        let silent = self.0.lock().unwrap().silent;
+        let (silent, panics) = {
+            let mut state = self.0.lock().unwrap();
+            (state.silent, std::mem::take(&mut state.panics))
+        };
+        assert!(!panics, "a defect, as asked for");
         MediaSnapshot { last_packet_ms_ago: if silent { None } else { Some(20) }, ..Self::snapshot() }
     }
     fn close(&mut self, _: MediaSession) -> MediaSnapshot {
@@ -329,7 +335,10 @@ impl Sim {
                 }
             }
             for core in self.cores.iter_mut().filter(|core| core.next_timeout().is_some_and(|at| at <= now.mono)) {
-                core.handle(now, Input::Timeout);
+                // As the shard does it.
+                if catch_unwind(AssertUnwindSafe(|| core.handle(now, Input::Timeout))).is_err() {
+                    core.after_panic(now);
+                }
             }
             for phone in self.phones.iter_mut().filter(|phone| phone.next_timeout().is_some_and(|at| at <= now.mono)) {
                 phone.timeout(now.mono);
@@ -371,6 +380,11 @@ impl Sim {
         self.relay.lock().unwrap().silent = true;
     }
 
+    /// The next look at the media makes the code panic.
+    pub fn panic_once(&mut self) {
+        self.relay.lock().unwrap().panics = true;
+    }
+
     pub fn limit_places(&mut self, places: u32) {
         self.journal.lock().unwrap().places_max = places;
     }
@@ -405,7 +419,9 @@ impl Sim {
     /// admitted call has exactly one of the ends that a call can have.
     pub fn finish(&mut self) {
         self.run(200_000);
-        assert_eq!(self.cores.iter().map(Core::calls_up).sum::<usize>(), 0, "calls are left");
+        for core in &self.cores {
+            assert_eq!(core.table_sizes(), [0; 5], "calls, servers, tags, deadlines or outgoing requests are left");
+        }
         assert_eq!(self.shared.calls.current(), 0);
         assert_eq!(self.shared.answered.current(), 0);
         assert_eq!(self.journal.lock().unwrap().reserved, 0, "journal places are left");
