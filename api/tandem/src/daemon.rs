@@ -47,7 +47,9 @@ pub type ServeError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The installation has no provider yet.
 #[derive(Debug, thiserror::Error)]
-#[error("this installation has no provider yet; run `tandem account init --name NAME --timezone ZONE --currency CODE` first")]
+#[error(
+    "this installation has no provider yet; run `tandem account init --name NAME --timezone ZONE --currency CODE` first"
+)]
 pub struct NotInitialised;
 
 /// Runs until SIGTERM or SIGINT.
@@ -113,7 +115,8 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
     let mut workers = Workers::new(Arc::clone(&clock));
     let board = workers.board();
-    let feed = JournalFeed { reader: Arc::new(reader), journal: journal.clone(), store: store.clone(), node: node.clone() };
+    let feed =
+        JournalFeed { reader: Arc::new(reader), journal: journal.clone(), store: store.clone(), node: node.clone() };
     spawn_journal(&mut workers, &feed, Arc::new(BillingConsumer(billing.clone())));
     spawn_journal(&mut workers, &feed, Arc::new(CountingConsumer(reports.clone())));
     spawn_revenue(&mut workers, &store, &reports);
@@ -138,17 +141,20 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let directory_task = tokio::spawn(keep_directory(directory, Arc::clone(&sip)));
     let schedule = schedule(&config, &reports).await?;
 
-    let faces = Faces::start(&config, FaceDeps {
-        provisioning,
-        billing,
-        reports,
-        alarms: store_alarms,
-        clock: Arc::clone(&clock),
-        ids: Arc::clone(&ids),
-        store: store.clone(),
-        journal: journal.clone(),
-        metrics,
-    })
+    let faces = Faces::start(
+        &config,
+        FaceDeps {
+            provisioning,
+            billing,
+            reports,
+            alarms: store_alarms,
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+            store: store.clone(),
+            journal: journal.clone(),
+            metrics,
+        },
+    )
     .await?;
     tracing::info!(http = %config.http.listen, sip = ?sip.local_addrs(), node = &*node, "tandem serves");
 
@@ -378,7 +384,10 @@ async fn keep_directory(mut directory: DirectoryFeed, sip: Arc<sip_transport::No
             _ = compare.tick() => directory.compare().await,
         };
         if let Err(error) = outcome {
-            tracing::warn!(error = crate::wiring::worker::with_causes(&error), "the directory could not be brought up to date");
+            tracing::warn!(
+                error = crate::wiring::worker::with_causes(&error),
+                "the directory could not be brought up to date"
+            );
         }
         if version.has_changed().unwrap_or_default() {
             version.mark_unchanged();

@@ -6,8 +6,8 @@
 //! a statement of SQL.
 
 pub mod call;
-pub mod client;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod data_dir;

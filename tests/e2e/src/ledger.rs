@@ -83,7 +83,8 @@ pub async fn store(config: &Config) -> Db {
 /// # Panics
 /// When it cannot be read.
 pub async fn usage(db: &Db) -> Vec<(Uuid, i64, i64, bool, bool)> {
-    const SQL: &str = "SELECT call_id, CAST(leg AS BIGINT), duration_ms, estimated, aborted FROM usage ORDER BY call_id, leg";
+    const SQL: &str =
+        "SELECT call_id, CAST(leg AS BIGINT), duration_ms, estimated, aborted FROM usage ORDER BY call_id, leg";
     on_db!(db, c => query_as(SQL).fetch_all(c).await).expect("usage can be read")
 }
 
@@ -102,14 +103,26 @@ pub async fn number(db: &Db, sql: &'static str) -> i64 {
 /// When it does not hold.
 pub async fn assert_books(db: &Db) {
     let zero = [
-        ("a call's leg is there twice", "SELECT COUNT(*) FROM (SELECT call_id, leg, part FROM usage GROUP BY call_id, leg, part HAVING COUNT(*) > 1) t"),
-        ("a charge is there twice", "SELECT COUNT(*) FROM (SELECT call_id, leg, part, side, account_id FROM rated GROUP BY call_id, leg, part, side, account_id HAVING COUNT(*) > 1) t"),
+        (
+            "a call's leg is there twice",
+            "SELECT COUNT(*) FROM (SELECT call_id, leg, part FROM usage GROUP BY call_id, leg, part HAVING COUNT(*) > 1) t",
+        ),
+        (
+            "a charge is there twice",
+            "SELECT COUNT(*) FROM (SELECT call_id, leg, part, side, account_id FROM rated GROUP BY call_id, leg, part, side, account_id HAVING COUNT(*) > 1) t",
+        ),
         ("the rated sequence has a gap", "SELECT COALESCE(MAX(sequence), 0) - COUNT(*) FROM rated"),
         ("the event sequence has a gap", "SELECT COALESCE(MAX(sequence), 0) - COUNT(*) FROM event"),
         ("the audit sequence has a gap", "SELECT COALESCE(MAX(sequence), 0) - COUNT(*) FROM audit"),
         ("the ledger is out of balance", "SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger"),
-        ("the ledger differs from the rated rows", "SELECT CAST((SELECT COALESCE(SUM(amount), 0) FROM rated WHERE side = 'sell') - (SELECT COALESCE(SUM(amount), 0) FROM ledger WHERE book = 'receivable') AS BIGINT)"),
-        ("a rated row has no usage", "SELECT COUNT(*) FROM rated r WHERE NOT EXISTS (SELECT 1 FROM usage u WHERE u.call_id = r.call_id AND u.leg = r.leg AND u.part = r.part)"),
+        (
+            "the ledger differs from the rated rows",
+            "SELECT CAST((SELECT COALESCE(SUM(amount), 0) FROM rated WHERE side = 'sell') - (SELECT COALESCE(SUM(amount), 0) FROM ledger WHERE book = 'receivable') AS BIGINT)",
+        ),
+        (
+            "a rated row has no usage",
+            "SELECT COUNT(*) FROM rated r WHERE NOT EXISTS (SELECT 1 FROM usage u WHERE u.call_id = r.call_id AND u.leg = r.leg AND u.part = r.part)",
+        ),
         ("a record is in conflict", "SELECT COUNT(*) FROM conflict"),
     ];
     for (complaint, sql) in zero {

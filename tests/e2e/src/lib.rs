@@ -7,8 +7,11 @@
 pub mod ledger;
 pub mod sipp;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tandem::call::{Account, Agent, AgentConfig};
+use tandem::demo::calls::register_phone;
 use tandem::demo::installation::{Installation, configure};
 use tandem::demo::world::World;
 use tempfile::TempDir;
@@ -62,11 +65,19 @@ pub async fn install(engine: Engine, change: impl FnOnce(&mut tandem::config::Co
     TestInstallation { installation, dir }
 }
 
-/// Provisions the demo's world on a running installation; the carrier's address is that of the trunk.
+/// Provisions the demo's world on a running installation, and waits until the call core knows the last phone; the
+/// carrier's address is that of the trunk.
 ///
 /// # Panics
 /// When a request is refused.
-pub async fn provision(at: &Installation, carrier: std::net::SocketAddr) -> World {
+pub async fn provision(at: &Installation, carrier: SocketAddr) -> World {
     let provider = at.client().expect("a client");
-    tandem::demo::world::provision(provider, &at.provider_account, carrier).await.expect("the demo's world")
+    let world =
+        tandem::demo::world::provision(provider, &at.provider_account, carrier).await.expect("the demo's world");
+    let (last, any) = (world.phones.last().expect("there are phones"), SocketAddr::from(([127, 0, 0, 1], 0)));
+    let agent = Agent::start(AgentConfig::new(any, at.config.sip.transport.listen)).await.expect("an agent");
+    let account = Account::new(&*last.username, world.customers[last.customer].domain, last.password.expose());
+    let account = register_phone(&agent, account).await.expect("the last phone is known to the core");
+    agent.unregister(account).await.expect("it goes again");
+    world
 }

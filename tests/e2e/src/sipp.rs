@@ -59,7 +59,14 @@ impl Bench {
     /// # Panics
     /// When `sipp` is missing: `make test` installs it.
     #[must_use]
-    pub fn start(&self, scenario: &str, data: &str, local: SocketAddr, server: SocketAddr, arguments: &[&str]) -> Child {
+    pub fn start(
+        &self,
+        scenario: &str,
+        data: &str,
+        local: SocketAddr,
+        server: SocketAddr,
+        arguments: &[&str],
+    ) -> Child {
         let log = std::fs::File::create(self.folder.join(format!("{scenario}.log"))).expect("a log file");
         Command::new("sipp")
             .current_dir(&self.folder)

@@ -69,7 +69,11 @@ async fn rounds(engine: Engine) {
             }
             n += 1;
             let caller = accounts[n % 4];
-            let to = if n.is_multiple_of(3) { format!("00493055{round:04}{n:04}") } else { world.phones[(n + 1) % 4].extension.clone() };
+            let to = if n.is_multiple_of(3) {
+                format!("00493055{round:04}{n:04}")
+            } else {
+                world.phones[(n + 1) % 4].extension.clone()
+            };
             let talk_ms = 100 + draw(&mut seed) % 900;
             if let Ok(handle) = phones.place(CallRequest::new(caller, to, talk_ms)).await {
                 calls.spawn(tokio::time::timeout(CALL_MAX, handle.outcome()));

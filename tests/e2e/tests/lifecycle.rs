@@ -29,7 +29,7 @@ async fn a_second_daemon_on_the_same_directory_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_record_is_on_the_disk_before_the_caller_hears_200() {
     let at = install(Engine::Sqlite, |config| config.sip.transport.shards = 1).await;
-    let mut daemon = at.installation.start().await.expect("it starts");
+    let daemon = at.installation.start().await.expect("it starts");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = at.installation.config.sip.transport.listen;
     let carrier = tandem::demo::process::free_udp().expect("a free port");
@@ -43,7 +43,19 @@ async fn the_record_is_on_the_disk_before_the_caller_hears_200() {
     let pid = daemon.id().expect("it runs").to_string();
     let trace = at.dir.path().join("trace");
     let mut strace = tokio::process::Command::new("strace")
-        .args(["-f", "-ttt", "-T", "-y", "-s", "64", "-e", "trace=fsync,fdatasync,sendto,sendmsg,sendmmsg", "-p", &pid, "-o"])
+        .args([
+            "-f",
+            "-ttt",
+            "-T",
+            "-y",
+            "-s",
+            "64",
+            "-e",
+            "trace=fsync,fdatasync,sendto,sendmsg,sendmmsg",
+            "-p",
+            &pid,
+            "-o",
+        ])
         .arg(&trace)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
@@ -51,7 +63,8 @@ async fn the_record_is_on_the_disk_before_the_caller_hears_200() {
         .spawn()
         .expect("strace is installed by `make test`");
     testkit::wait_until(Duration::from_secs(10), async || trace.is_file()).await;
-    let outcome = phones.call(CallRequest::new(accounts[0], world.phones[1].extension.clone(), 300)).await.expect("it is placed");
+    let outcome =
+        phones.call(CallRequest::new(accounts[0], world.phones[1].extension.clone(), 300)).await.expect("it is placed");
     assert!(outcome.is_answered(), "{outcome:?}");
     // Detaching writes the rest of the trace.
     let tracer = strace.id().and_then(|id| i32::try_from(id).ok()).expect("strace runs");
@@ -60,7 +73,9 @@ async fn the_record_is_on_the_disk_before_the_caller_hears_200() {
     let text = std::fs::read_to_string(&trace).expect("a trace");
     let journal_sync = first_sync(&text);
     let answer = text.lines().position(|l| l.contains("send") && l.contains("SIP/2.0 200") && !l.contains("OPTIONS"));
-    let (Some(journal_sync), Some(answer)) = (journal_sync, answer) else { panic!("both must be in the trace:\n{text}") };
+    let (Some(journal_sync), Some(answer)) = (journal_sync, answer) else {
+        panic!("both must be in the trace:\n{text}")
+    };
     assert!(journal_sync < answer, "the 200 left first:\n{text}");
     daemon.terminate().await.expect("it stops");
 }

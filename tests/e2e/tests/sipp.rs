@@ -75,7 +75,10 @@ async fn a_thousand_calls_of_sipp_are_billed_once_with_their_durations() {
             let difference = logged.duration_ms().expect("answer and BYE are logged") - call.duration_ms as f64;
             if difference.abs() <= TOLERANCE_MS { near += 1 } else { far.push(difference) }
         }
-        println!("{engine:?}: {near} within {TOLERANCE_MS} ms, {} beyond {far:?}, {repeated} with retransmissions", far.len());
+        println!(
+            "{engine:?}: {near} within {TOLERANCE_MS} ms, {} beyond {far:?}, {repeated} with retransmissions",
+            far.len()
+        );
         assert!(far.len() * 100 <= near + far.len(), "{engine:?}: durations differ: {far:?}");
         assert_eq!(silent, 0, "{engine:?}: calls without RTP");
         for (call, leg, duration, estimated, aborted) in rows {

@@ -166,7 +166,9 @@ async fn foreign(world: &World) -> Foreign {
             }
         }
     }
-    let files = world.provider.graphql("query($id: ID!) { billingFiles(streamId: $id) { nodes { id } } }", json!({ "id": world.stream }));
+    let files = world
+        .provider
+        .graphql("query($id: ID!) { billingFiles(streamId: $id) { nodes { id } } }", json!({ "id": world.stream }));
     let files = files.await.expect("the provider sees the files");
     let file = files["billingFiles"]["nodes"][0]["id"].as_str().expect("a file").to_owned();
     of_kind.insert("billingFile".into(), json!(file));
@@ -208,7 +210,8 @@ async fn walk(engine: Engine) {
     let schema = Schema(schema["__schema"].clone());
 
     let before = audit_count(&world.provider).await;
-    let (queries, mutations) = (walk_queries(&south, &schema, &foreign).await, walk_mutations(&south, &schema, &foreign).await);
+    let (queries, mutations) =
+        (walk_queries(&south, &schema, &foreign).await, walk_mutations(&south, &schema, &foreign).await);
     let routes = walk_routes(&south, &foreign).await;
     assert_eq!(audit_count(&world.provider).await, before, "{engine:?}: nothing was changed");
     println!("{engine:?}: {queries} queries, {mutations} mutations, {routes} requests to routes");
@@ -228,7 +231,8 @@ async fn call_in_north(world: &World, server: SocketAddr) {
 }
 
 async fn audit_count(provider: &Client) -> usize {
-    let data = provider.graphql("{ audit(first: 100) { nodes { sequence } } }", json!({})).await.expect("the audit trail");
+    let data =
+        provider.graphql("{ audit(first: 100) { nodes { sequence } } }", json!({})).await.expect("the audit trail");
     data["audit"]["nodes"].as_array().expect("entries").len()
 }
 
@@ -250,7 +254,8 @@ async fn walk_queries(south: &Client, schema: &Schema, foreign: &Foreign) -> usi
         let arguments = field["args"].as_array().expect("arguments");
         let takes_id = |arg: &&Value| named(&arg["type"]) == "ID";
         // Without any identifier where that is allowed, and with each foreign one.
-        let mut variants: Vec<Option<&String>> = foreign.ids.iter().filter(|_| arguments.iter().any(|a| takes_id(&a))).map(Some).collect();
+        let mut variants: Vec<Option<&String>> =
+            foreign.ids.iter().filter(|_| arguments.iter().any(|a| takes_id(&a))).map(Some).collect();
         if !arguments.iter().any(|a| takes_id(&a) && a["type"]["kind"] == "NON_NULL") {
             variants.push(None);
         }
@@ -287,11 +292,14 @@ async fn walk_mutations(south: &Client, schema: &Schema, foreign: &Foreign) -> u
     let mut tried = 0;
     for field in schema.fields("mutationType") {
         let name = field["name"].as_str().expect("a name");
-        let input = field["args"].as_array().expect("arguments").iter().find(|a| a["name"] == "input").expect("an input");
+        let input =
+            field["args"].as_array().expect("arguments").iter().find(|a| a["name"] == "input").expect("an input");
         // `id` means an object of the mutation's own kind: `subscriberUpdate` takes a subscriber.
         let kinds = foreign.of_kind.iter().filter(|(kind, _)| name.starts_with(kind.as_str()));
-        let own_id = kinds.max_by_key(|(kind, _)| kind.len()).map_or_else(|| json!(foreign.account), |(_, id)| id.clone());
-        let mut own = Foreign { account: foreign.account.clone(), ids: foreign.ids.clone(), of_kind: foreign.of_kind.clone() };
+        let own_id =
+            kinds.max_by_key(|(kind, _)| kind.len()).map_or_else(|| json!(foreign.account), |(_, id)| id.clone());
+        let mut own =
+            Foreign { account: foreign.account.clone(), ids: foreign.ids.clone(), of_kind: foreign.of_kind.clone() };
         own.of_kind.insert("id".into(), own_id);
         own.of_kind.insert(String::new(), json!(foreign.account));
         let value = schema.value(&input["type"], "input", &own);
@@ -303,8 +311,16 @@ async fn walk_mutations(south: &Client, schema: &Schema, foreign: &Foreign) -> u
             let answer = match south.graphql(&document, json!({ "input": value, "dry": dry_run })).await {
                 Ok(data) => {
                     let payload = &data[name];
-                    let codes: Vec<&str> = payload["userErrors"].as_array().expect("userErrors").iter().filter_map(|e| e["code"].as_str()).collect();
-                    assert!(!codes.is_empty() && payload["changeId"].is_null(), "{name} {value} was not refused: {data}");
+                    let codes: Vec<&str> = payload["userErrors"]
+                        .as_array()
+                        .expect("userErrors")
+                        .iter()
+                        .filter_map(|e| e["code"].as_str())
+                        .collect();
+                    assert!(
+                        !codes.is_empty() && payload["changeId"].is_null(),
+                        "{name} {value} was not refused: {data}"
+                    );
                     assert!(
                         codes.iter().any(|code| matches!(*code, "NOT_FOUND" | "FORBIDDEN")),
                         "{name} {value} was refused for another reason: {data}"
@@ -325,7 +341,11 @@ async fn walk_routes(south: &Client, foreign: &Foreign) -> usize {
     let text = |kind: &str| foreign.of_kind.get(kind).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut asked = 0;
     for route in api_http::route::ROUTES.iter().filter(|route| route.path != api_http::route::GRAPHQL_PATH) {
-        let path = route.path.replace("{stream}", &text("stream")).replace("{run}", &text("reportRun")).replace("{sequence}", "1");
+        let path = route
+            .path
+            .replace("{stream}", &text("stream"))
+            .replace("{run}", &text("reportRun"))
+            .replace("{sequence}", "1");
         let answer = if route.method == "POST" {
             south.post(&path, &json!({ "accepted": true, "reason": "" })).await
         } else {
@@ -333,7 +353,9 @@ async fn walk_routes(south: &Client, foreign: &Foreign) -> usize {
         };
         if route.path.contains('{') {
             match answer {
-                Err(ClientError::Status { status: 404, body, .. }) => assert_silent(&path, &text("stream"), &body, foreign),
+                Err(ClientError::Status { status: 404, body, .. }) => {
+                    assert_silent(&path, &text("stream"), &body, foreign)
+                }
                 other => panic!("{} {path} must look missing: {other:?}", route.method),
             }
         } else {

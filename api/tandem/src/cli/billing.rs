@@ -71,11 +71,15 @@ async fn reconcile(
     let report = billing.reconcile(system).await?;
     let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
     let books = report.ledger.iter().map(|book| (format!("ledger: {}", book.book), book.amount.clone(), book.currency));
-    let sides =
-        report.rated.iter().map(|side| (format!("charges: {}", side.side.as_str()), side.amount.clone(), side.currency));
+    let sides = report
+        .rated
+        .iter()
+        .map(|side| (format!("charges: {}", side.side.as_str()), side.amount.clone(), side.currency));
     let totals: Vec<_> = sides.chain(books).collect();
-    let json: Vec<_> =
-        totals.iter().map(|(what, amount, currency)| json!({ "what": what, "amount": amount, "currency": currency })).collect();
+    let json: Vec<_> = totals
+        .iter()
+        .map(|(what, amount, currency)| json!({ "what": what, "amount": amount, "currency": currency }))
+        .collect();
     let json = json!({ "totals": json, "findings": findings });
     let rows = totals.iter().map(|(what, amount, currency)| vec![what.clone(), amount.clone(), currency.to_string()]);
     let rows = rows.chain(findings.iter().map(|finding| vec!["finding".to_owned(), finding.clone(), String::new()]));

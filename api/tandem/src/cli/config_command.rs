@@ -18,10 +18,7 @@ pub enum ConfigCommand {
     Schema,
 }
 
-pub fn run(
-    command: ConfigCommand,
-    config: impl Fn() -> Result<Config, ConfigError>,
-) -> Result<ExitCode, Failure> {
+pub fn run(command: ConfigCommand, config: impl Fn() -> Result<Config, ConfigError>) -> Result<ExitCode, Failure> {
     match command {
         ConfigCommand::Check => {
             config()?;

@@ -40,7 +40,8 @@ pub async fn pull_and_check(checks: &mut Checks, world: &World, expected: Lines)
         total += row.amount;
         billed_ms += row.billed_ms;
     }
-    let expected_total: i64 = expected.iter().map(|((_, amount), count)| amount * i64::try_from(*count).unwrap_or(0)).sum();
+    let expected_total: i64 =
+        expected.iter().map(|((_, amount), count)| amount * i64::try_from(*count).unwrap_or(0)).sum();
     let expected_count: usize = expected.values().sum();
     let sha256 = hex::encode(Sha256::digest(&content));
 
@@ -48,10 +49,18 @@ pub async fn pull_and_check(checks: &mut Checks, world: &World, expected: Lines)
     checks.equal("billing file: charges = answered calls that were placed", expected_count, rows.len());
     checks.equal("billing file: total = the demo's own sum", decimal(expected_total), decimal(total));
     checks.verdict("billing file: each line to the cent", "equal", differences(&expected, &found), expected == found);
-    let counts = format!("{} records, {} ms", number(&manifest["record_count"]).unwrap_or(-1), number(&manifest["billed_ms"]).unwrap_or(-1));
+    let counts = format!(
+        "{} records, {} ms",
+        number(&manifest["record_count"]).unwrap_or(-1),
+        number(&manifest["billed_ms"]).unwrap_or(-1)
+    );
     checks.equal("manifest: count and seconds", format!("{} records, {billed_ms} ms", rows.len()), counts);
     let stated = manifest["totals"].as_array().and_then(|totals| totals.first()).cloned().unwrap_or_default();
-    let stated = format!("{} {}", stated["amount"].as_str().unwrap_or_default(), stated["currency"].as_str().unwrap_or_default());
+    let stated = format!(
+        "{} {}",
+        stated["amount"].as_str().unwrap_or_default(),
+        stated["currency"].as_str().unwrap_or_default()
+    );
     checks.equal("manifest: totals per currency", format!("{} EUR", decimal(total)), stated);
     checks.equal("manifest: SHA-256 of the bytes", sha256, manifest["sha256"].as_str().unwrap_or_default());
     checks.equal("the same bytes again on re-fetch", true, content == again);

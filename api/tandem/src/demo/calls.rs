@@ -7,12 +7,16 @@ use tokio::task::JoinSet;
 
 use super::world::{PRICES, Price, World};
 use crate::call::{
-    Account, AccountId, Agent, AgentConfig, Behaviour, CallHandle, CallOutcome, CallRequest, Caller, PlaceError, Progress,
-    RegisterError, StartError, Talk,
+    Account, AccountId, Agent, AgentConfig, Behaviour, CallHandle, CallOutcome, CallRequest, Caller, PlaceError,
+    Progress, RegisterError, StartError, Talk,
 };
 
 /// Pause between two calls: the demo is a demonstration, not a load test.
 const CALL_SPACING: Duration = Duration::from_millis(50);
+/// How often and how long a phone tries to register: two seconds in all.
+const REGISTER_TRIES: u32 = 20;
+/// Pause between two tries.
+const REGISTER_PERIOD: Duration = Duration::from_millis(100);
 /// Longest wait for an answer in the demo's own steps.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -84,9 +88,7 @@ impl Placed {
     pub fn as_expected(&self) -> bool {
         match self.plan.expected {
             Expected::Answered(_) => self.outcome.is_answered(),
-            Expected::Refused(statuses) => {
-                !self.outcome.is_answered() && statuses.contains(&self.outcome.status)
-            }
+            Expected::Refused(statuses) => !self.outcome.is_answered() && statuses.contains(&self.outcome.status),
         }
     }
 }
@@ -114,6 +116,25 @@ pub async fn start_carrier(server: SocketAddr) -> Result<Agent, CallsError> {
     Ok(Agent::start(config).await?)
 }
 
+/// Registers a phone as phones do: again after a refusal, for [`REGISTER_TRIES`] times. A change of provisioning reaches
+/// the call core within a second.
+///
+/// # Errors
+/// The last refusal.
+pub async fn register_phone(phones: &Agent, account: Account) -> Result<AccountId, RegisterError> {
+    let mut period = tokio::time::interval(REGISTER_PERIOD);
+    period.tick().await;
+    let mut refused = phones.register(account.clone()).await;
+    for _ in 1..REGISTER_TRIES {
+        if !matches!(refused, Err(RegisterError::Refused { status: 403, .. })) {
+            break;
+        }
+        period.tick().await;
+        refused = phones.register(account.clone()).await;
+    }
+    refused
+}
+
 /// Registers all phones of the world.
 ///
 /// # Errors
@@ -126,7 +147,7 @@ pub async fn register(world: &World, server: SocketAddr, carrier: Agent) -> Resu
         let account = |password: &str| Account::new(&*phone.username, customer.domain, password);
         let failed = |source| CallsError::Register { user: phone.username.clone(), source };
         let known = account(phone.password.expose()).behaving(behaviour(index));
-        accounts.push(phones.register(known).await.map_err(failed)?);
+        accounts.push(register_phone(&phones, known).await.map_err(failed)?);
         impostors.push(phones.add(account("guess")).await.map_err(failed)?);
     }
     Ok(Party { phones, accounts, impostors, carrier })
@@ -171,31 +192,68 @@ pub fn plan(world: &World) -> Vec<Planned> {
         expected,
     };
     let talk = |n: usize| if n.is_multiple_of(2) { 1_500 } else { 2_500 };
-    let mut calls = vec![call("long, over the trunk", ALPHA, "00493012345678".into(), 7_500, Expected::Answered(price("4930")))];
-    for (n, (first, others)) in [(ALPHA, 5), (BETA, 3), (GAMMA, 3)].into_iter().flat_map(|c| std::iter::repeat_n(c, 5)).enumerate() {
+    let mut calls =
+        vec![call("long, over the trunk", ALPHA, "00493012345678".into(), 7_500, Expected::Answered(price("4930")))];
+    for (n, (first, others)) in
+        [(ALPHA, 5), (BETA, 3), (GAMMA, 3)].into_iter().flat_map(|c| std::iter::repeat_n(c, 5)).enumerate()
+    {
         let (caller, callee) = (first + n % others, first + (n % others + 1) % others.min(4));
         if caller != callee {
-            calls.push(call("answered, on-net", caller, extension(callee), talk(n), Expected::Answered(price("onnet"))));
+            calls.push(call(
+                "answered, on-net",
+                caller,
+                extension(callee),
+                talk(n),
+                Expected::Answered(price("onnet")),
+            ));
         }
     }
     while calls.len() < 16 {
         let n = calls.len();
         calls.push(call("answered, on-net", ALPHA + 4, extension(ALPHA), talk(n), Expected::Answered(price("onnet"))));
     }
-    for (n, (from, to)) in [(ALPHA, BETA), (BETA, GAMMA), (GAMMA, ALPHA), (ALPHA + 1, GAMMA + 1), (BETA + 1, ALPHA + 1), (GAMMA + 1, BETA + 1)].into_iter().enumerate() {
+    for (n, (from, to)) in [
+        (ALPHA, BETA),
+        (BETA, GAMMA),
+        (GAMMA, ALPHA),
+        (ALPHA + 1, GAMMA + 1),
+        (BETA + 1, ALPHA + 1),
+        (GAMMA + 1, BETA + 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         // National format: 0 and the number without the country code.
         let dialled = number(to).replace("+43", "0");
         calls.push(call("answered, other customer", from, dialled, talk(n), Expected::Answered(price("43"))));
     }
     for n in 0..8 {
         let caller = [ALPHA, BETA, GAMMA][n % 3] + n % 2;
-        calls.push(call("answered, over the trunk", caller, format!("0049308900{n}"), talk(n), Expected::Answered(price("4930"))));
+        calls.push(call(
+            "answered, over the trunk",
+            caller,
+            format!("0049308900{n}"),
+            talk(n),
+            Expected::Answered(price("4930")),
+        ));
     }
     for n in 0..3 {
-        calls.push(call("answered, over the trunk", ALPHA + 2, format!("+49898900{n}"), talk(n), Expected::Answered(price("49"))));
+        calls.push(call(
+            "answered, over the trunk",
+            ALPHA + 2,
+            format!("+49898900{n}"),
+            talk(n),
+            Expected::Answered(price("49")),
+        ));
     }
     for n in 0..4 {
-        let incoming = call("answered, from the trunk", 0, number([ALPHA, BETA, GAMMA, ALPHA + 3][n]), talk(n), Expected::Answered(None));
+        let incoming = call(
+            "answered, from the trunk",
+            0,
+            number([ALPHA, BETA, GAMMA, ALPHA + 3][n]),
+            talk(n),
+            Expected::Answered(None),
+        );
         calls.push(Planned { caller: None, ..incoming });
     }
     for (caller, callee) in [(ALPHA, BUSY[0]), (ALPHA + 1, BUSY[0]), (BETA, BUSY[1]), (GAMMA, BUSY[2])] {

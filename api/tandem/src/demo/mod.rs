@@ -125,9 +125,15 @@ pub async fn run(args: DemoArgs, json: bool) -> Result<ExitCode, DemoError> {
     };
     let dir = dir.canonicalize()?;
     let mut checks = Checks::default();
-    let whereabouts = play(&dir, &progress, &mut checks).await?;
+    let mut whereabouts = play(&dir, &progress, &mut checks).await?;
     progress.finish_and_clear();
     let all_hold = checks.all_hold();
+    if args.keep.is_none() {
+        // The directory goes; the report is for a person to look at.
+        let kept = std::env::temp_dir().join("tandem-demo-report.html");
+        std::fs::copy(&whereabouts.report_html, &kept)?;
+        whereabouts.report_html = kept.display().to_string();
+    }
     print(&checks, &whereabouts, json, args.keep.as_deref())?;
     Ok(if all_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -297,7 +303,9 @@ fn print(checks: &Checks, whereabouts: &Whereabouts, as_json: bool, kept: Option
             println!("go on    tandem serve --config {}/tandem.toml", whereabouts.directory);
             println!("         GraphQL {}, tokens and phones in demo.json there", whereabouts.graphql);
         }
-        None => println!("keep it  tandem demo --keep DIR leaves everything for `tandem serve --config DIR/tandem.toml`"),
+        None => {
+            println!("keep it  tandem demo --keep DIR leaves everything for `tandem serve --config DIR/tandem.toml`")
+        }
     }
     let failed = checks.list().iter().filter(|check| !check.ok).count();
     println!("{} checks, {failed} failed", checks.list().len());

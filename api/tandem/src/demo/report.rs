@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use db::system::SystemClock;
+use model::time::Clock;
 use serde_json::json;
 
 use super::billing::PulledFile;
@@ -24,7 +26,7 @@ pub async fn run_and_check(
     killed: usize,
     file: &PulledFile,
 ) -> Result<PathBuf, DemoError> {
-    let period = this_month();
+    let period = this_month()?;
     let input = json!({ "accountId": world.provider_account, "period": period, "recipients": [OPERATIONS_MAIL] });
     let run = world.provider.mutate("reportRun", input).await?.id;
     let path = format!("/reports/runs/{run}");
@@ -46,7 +48,12 @@ pub async fn run_and_check(
     let figures = format!("{} attempts, {} answered", figure(&csv, "attempts"), figure(&csv, "answered"));
     checks.equal("report: calls as placed", format!("{attempts} attempts, {answered} answered"), figures);
     let agrees = csv.contains(&file.total) && html.contains(&file.total);
-    checks.verdict("report: revenue agrees with the billing file", &file.total, if agrees { &file.total } else { "another" }, agrees);
+    checks.verdict(
+        "report: revenue agrees with the billing file",
+        &file.total,
+        if agrees { &file.total } else { "another" },
+        agrees,
+    );
     let to = mail.recipients.join(", ");
     checks.equal("report: mailed to", OPERATIONS_MAIL, to);
     let complete = mail.data.contains("text/html") && mail.data.contains("Message-ID");
@@ -59,18 +66,16 @@ pub async fn run_and_check(
 }
 
 /// The month of now in the demo's zone: `YYYY-MM`.
-fn this_month() -> String {
-    use model::time::Clock;
-    let now = db::system::SystemClock.now().utc.to_chrono();
-    // The zone is at most two hours ahead of UTC, so that only the last hours of a month differ.
-    let local = now + chrono::Duration::hours(1);
-    local.format("%Y-%m").to_string()
+fn this_month() -> Result<String, DemoError> {
+    let zone: chrono_tz::Tz = TIMEZONE.parse()?;
+    Ok(SystemClock.now().utc.to_chrono().with_timezone(&zone).format("%Y-%m").to_string())
 }
 
-/// The value of the first row of the report's CSV that names this figure.
+/// A figure of the report's totals, by the name of its column.
 fn figure(csv: &str, name: &str) -> String {
-    let row = csv.lines().find(|line| line.split(',').any(|field| field == name));
-    let value = row.and_then(|line| line.split(',').find(|field| field.parse::<i64>().is_ok()));
-    value.map_or_else(|| "none".to_owned(), str::to_owned)
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let column = lines.next().and_then(|header| header.iter().position(|column| *column == name));
+    let total = lines.find(|fields| fields.first() == Some(&"total"));
+    let value = column.zip(total).and_then(|(column, total)| total.get(column).map(|value| (*value).to_owned()));
+    value.unwrap_or_else(|| "none".to_owned())
 }
-

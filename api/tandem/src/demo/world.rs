@@ -39,10 +39,38 @@ pub struct Price {
 
 /// The tariff. Prices per minute are multiples of 60 units of 10⁻⁶, so that the demo can count in whole units.
 pub const PRICES: [Price; 4] = [
-    Price { prefix: "onnet", description: "Within the customer", connect_fee: 0, per_minute: 6_000, initial_ms: 1_000, increment_ms: 1_000 },
-    Price { prefix: "43", description: "Austria", connect_fee: 10_000, per_minute: 30_000, initial_ms: 1_000, increment_ms: 1_000 },
-    Price { prefix: "49", description: "Germany", connect_fee: 20_000, per_minute: 90_000, initial_ms: 30_000, increment_ms: 6_000 },
-    Price { prefix: "4930", description: "Germany, Berlin", connect_fee: 20_000, per_minute: 60_000, initial_ms: 1_000, increment_ms: 1_000 },
+    Price {
+        prefix: "onnet",
+        description: "Within the customer",
+        connect_fee: 0,
+        per_minute: 6_000,
+        initial_ms: 1_000,
+        increment_ms: 1_000,
+    },
+    Price {
+        prefix: "43",
+        description: "Austria",
+        connect_fee: 10_000,
+        per_minute: 30_000,
+        initial_ms: 1_000,
+        increment_ms: 1_000,
+    },
+    Price {
+        prefix: "49",
+        description: "Germany",
+        connect_fee: 20_000,
+        per_minute: 90_000,
+        initial_ms: 30_000,
+        increment_ms: 6_000,
+    },
+    Price {
+        prefix: "4930",
+        description: "Germany, Berlin",
+        connect_fee: 20_000,
+        per_minute: 60_000,
+        initial_ms: 1_000,
+        increment_ms: 1_000,
+    },
 ];
 
 impl Price {
@@ -140,7 +168,11 @@ const RESELLERS: [&str; 2] = ["North", "South"];
 ///
 /// # Errors
 /// When a request fails or is refused.
-pub async fn provision(provider: Client, provider_account: &str, trunk_address: SocketAddr) -> Result<World, ClientError> {
+pub async fn provision(
+    provider: Client,
+    provider_account: &str,
+    trunk_address: SocketAddr,
+) -> Result<World, ClientError> {
     let tariff = tariff(&provider, provider_account).await?;
     let assigned = json!({ "tariffId": tariff, "accountId": provider_account, "validFrom": "2020-01-01T00:00:00Z" });
     provider.mutate("tariffAssign", assigned).await?;
@@ -149,8 +181,7 @@ pub async fn provision(provider: Client, provider_account: &str, trunk_address: 
         "callLimit": 100, "priority": 1, "keepaliveMs": 500,
     });
     let trunk = provider.mutate("trunkCreate", trunk).await?.id;
-    let stream =
-        json!({ "accountId": provider_account, "name": STREAM_NAME, "side": "SELL", "closePeriodMs": 0 });
+    let stream = json!({ "accountId": provider_account, "name": STREAM_NAME, "side": "SELL", "closePeriodMs": 0 });
     let stream = provider.mutate("streamCreate", stream).await?.id;
     let bss_token = token(&provider, provider_account, "bss", &BSS_PERMISSIONS).await?;
 
@@ -220,7 +251,8 @@ async fn customer(
     digits: &str,
 ) -> Result<Vec<Phone>, ClientError> {
     let plan = json!({ "countryCode": "43", "nationalPrefix": "0", "internationalPrefix": "00" });
-    let domain = client.mutate("domainCreate", json!({ "accountId": account, "name": domain, "dialPlan": plan })).await?.id;
+    let domain =
+        client.mutate("domainCreate", json!({ "accountId": account, "name": domain, "dialPlan": plan })).await?.id;
     let site = client.mutate("siteCreate", json!({ "accountId": account, "name": "Headquarters" })).await?.id;
     let mut phones = Vec::new();
     for n in 0..count {

@@ -32,11 +32,7 @@ pub struct NodeReports {
 impl NodeReports {
     /// Nothing reported yet.
     pub fn new() -> Self {
-        Self {
-            pending: Mutex::default(),
-            registrations: watch::Sender::new(0),
-            trunks: watch::Sender::new(0),
-        }
+        Self { pending: Mutex::default(), registrations: watch::Sender::new(0), trunks: watch::Sender::new(0) }
     }
 
     /// Changes whenever a registration waits for the store.
