@@ -148,13 +148,16 @@ pub struct SipConfig {
     pub transport: sip_transport::TransportConfig,
     /// Registrar, calls and trunks.
     pub services: sip_services::ServicesConfig,
+    /// Whether challenges offer SHA-256 before MD5 (RFC 8760). Off for phones and test tools that look at the first
+    /// challenge alone and know only MD5; a phone that chooses SHA-256 by itself is understood either way.
+    pub challenge_sha256: bool,
 }
 
 impl Default for SipConfig {
     fn default() -> Self {
         // Loopback: a node that is not told better reaches nobody, rather than being reached by everybody.
         let transport = sip_transport::TransportConfig { listen: loopback(5060), ..Default::default() };
-        Self { transport, services: sip_services::ServicesConfig::default() }
+        Self { transport, services: sip_services::ServicesConfig::default(), challenge_sha256: true }
     }
 }
 

@@ -109,7 +109,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         seed: Secret::new(random_seed()?),
         services: config.sip.services.clone(),
         transactions: sip_engine::TransactionConfig::default(),
-        digest: sip_engine::digest::DigestConfig::default(),
+        digest: sip_engine::digest::DigestConfig { sha256: config.sip.challenge_sha256, ..Default::default() },
     };
     let sip = Arc::new(sip_transport::Node::start(&config.sip.transport, deps)?);
 

@@ -19,7 +19,12 @@ const TOLERANCE_MS: f64 = 20.0;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_calls_of_sipp_are_billed_once_with_their_durations() {
     for engine in ENGINES {
-        let at = install(engine, |config| config.media.sessions = 600).await;
+        let at = install(engine, |config| {
+            config.media.sessions = 600;
+            // sipp looks at the first challenge alone, and knows MD5.
+            config.sip.challenge_sha256 = false;
+        })
+        .await;
         let daemon = at.installation.start().await.expect("the daemon starts");
         let carrier = tandem::demo::process::free_udp().expect("a free port");
         let world = provision(&at.installation, carrier).await;

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -117,12 +118,16 @@ impl DaemonProcess {
     }
 }
 
+/// Ports that are handed out: below the ephemeral range, so that no socket of the demo or of a test takes one while the
+/// daemon is down.
+const PORTS: std::ops::Range<u16> = 30_000..32_700;
+
 /// A TCP port of loopback that is free now.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_tcp() -> std::io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+    free(|address| TcpListener::bind(address).map(drop))
 }
 
 /// A UDP port of loopback that is free now.
@@ -130,5 +135,22 @@ pub fn free_tcp() -> std::io::Result<SocketAddr> {
 /// # Errors
 /// When there is none.
 pub fn free_udp() -> std::io::Result<SocketAddr> {
-    UdpSocket::bind("127.0.0.1:0")?.local_addr()
+    free(|address| UdpSocket::bind(address).map(drop))
+}
+
+/// Tries the ports in turn, each process from a place of its own, none twice.
+fn free(bind: impl Fn(SocketAddr) -> std::io::Result<()>) -> std::io::Result<SocketAddr> {
+    static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(31);
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    for _ in PORTS {
+        let step = first.wrapping_add(HANDED_OUT.fetch_add(1, Ordering::Relaxed)) % u32::from(PORTS.end - PORTS.start);
+        let port = PORTS.start.saturating_add(u16::try_from(step).unwrap_or_default());
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        match bind(address) {
+            Ok(()) => return Ok(address),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
