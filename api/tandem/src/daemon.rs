@@ -5,7 +5,6 @@
 //! The end goes backwards: no new calls, calls in progress may end, faces close, consumers finish their step, the
 //! journal is flushed.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -486,11 +485,9 @@ struct Listen {
     source: std::io::Error,
 }
 
-fn stopped(mut stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        // An error means that the sender is gone, which is the end as well.
-        let _end = stop.wait_for(|stop| *stop).await.is_ok();
-    }
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the end as well.
+    let _end = stop.wait_for(|stop| *stop).await.is_ok();
 }
 
 struct NodeReadiness {

@@ -106,7 +106,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Config(command) => config_command::run(command, config),
         Command::Snmp(command) => in_runtime(snmp::run(command, config()?)),
         Command::Call(args) => in_runtime(async move { Ok(crate::call::run(args, output == Output::Json).await?) }),
-        Command::Demo(args) => in_runtime(async move { Ok(crate::demo::run(args, output == Output::Json).await?) }),
+        Command::Demo(args) => in_runtime(crate::demo::run(args, output == Output::Json)),
         Command::Serve => {
             let config = config()?;
             crate::logging::install(&config.log)?;

@@ -9,6 +9,8 @@ use model::time::{Clock, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// Pause after the first failure; it grows by as much with each further one in a row.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause after failures: a store that is back is noticed within this time.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -114,7 +116,7 @@ impl Workers {
                         if board.report(name, Some(text.clone()), now) {
                             tracing::warn!(worker = name, error = text, "the worker failed and will try again");
                         }
-                        period.max(Duration::from_millis(100) * failures.min(50)).min(BACKOFF_MAX.max(period))
+                        (RETRY_FIRST * failures.min(50)).min(BACKOFF_MAX)
                     }
                 };
                 tokio::select! {
