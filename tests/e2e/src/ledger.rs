@@ -14,6 +14,8 @@ use uuid::Uuid;
 pub struct JournaledCall {
     /// Call-ID of the caller's leg.
     pub a_sip_call_id: String,
+    /// Call-ID of the callee's leg.
+    pub b_sip_call_id: String,
     /// `answered` records.
     pub answered: u32,
     /// `ended` records.
@@ -47,6 +49,7 @@ pub fn journaled_calls(config: &Config) -> BTreeMap<Uuid, JournaledCall> {
                 Fact::Answered(a) => {
                     let call = calls.entry(a.setup.call.uuid()).or_default();
                     call.a_sip_call_id.clone_from(&a.setup.a_sip_call_id);
+                    call.b_sip_call_id = a.setup.b_sip_call_id.clone().unwrap_or_default();
                     call.answered += 1;
                 }
                 Fact::Ended(e) => {

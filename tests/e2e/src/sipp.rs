@@ -127,14 +127,6 @@ pub struct LoggedCall {
     seen: BTreeMap<(bool, String, String), u32>,
 }
 
-impl LoggedCall {
-    /// Answer to BYE, milliseconds.
-    #[must_use]
-    pub fn duration_ms(&self) -> Option<f64> {
-        Some(self.bye_ms? - self.answered_ms?)
-    }
-}
-
 struct Line {
     at_ms: f64,
     sent: bool,

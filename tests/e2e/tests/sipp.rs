@@ -85,16 +85,20 @@ async fn a_thousand_calls_of_sipp_are_billed_once_with_their_durations() {
         let answered: Vec<_> = journal.iter().filter(|(_, call)| call.answered > 0).collect();
         assert_eq!(answered.len(), CALLS, "{engine:?}");
 
+        let callee_log = bench.calls("callee");
         let (mut near, mut far, mut repeated, mut silent) = (0, Vec::new(), 0, 0);
         for (_, call) in &answered {
-            let logged = log.get(&call.a_sip_call_id).expect("sipp logged the call");
+            // A call lasts from the callee's 200 (as the callee sent it) to the caller's BYE (as the caller sent it).
+            let logged = log.get(&call.a_sip_call_id).expect("the caller logged the call");
+            let callee = callee_log.get(&call.b_sip_call_id).expect("the callee logged the call");
             silent += u32::from(call.packets_received < 20);
-            if logged.retransmissions {
+            if logged.retransmissions || callee.retransmissions {
                 repeated += 1;
                 continue;
             }
             #[expect(clippy::cast_precision_loss, reason = "a duration in milliseconds is far below 2^52")]
-            let difference = logged.duration_ms().expect("answer and BYE are logged") - call.duration_ms as f64;
+            let difference =
+                logged.bye_ms.expect("a BYE") - callee.answered_ms.expect("a 200") - call.duration_ms as f64;
             if difference.abs() <= TOLERANCE_MS { near += 1 } else { far.push(difference) }
         }
         println!(
