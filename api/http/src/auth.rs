@@ -25,7 +25,7 @@ pub(crate) async fn authenticate(
     let token = bearer(request.headers())?;
     let actor = deps.authenticator.token_authenticate(token, deps.clock.now().utc).await?;
     let actor = actor.ok_or_else(|| Problem::unauthenticated(true))?;
-    let scope = Scope::subtree(&actor.path);
+    let scope = Scope::of(&actor.path);
     let ctx = Ctx { actor, scope, clock: deps.clock.clone(), ids: deps.ids.clone(), trace };
     if let Some(path) = request.extensions().get::<MatchedPath>() {
         authorise(&ctx, request.method(), path.as_str())?;

@@ -9,6 +9,12 @@ use serde_json::{Value, json};
 /// How long one request may take. Management calls answer in milliseconds; a file of a large month takes longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the transfer of a file may take.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// Items that a list is asked for at once.
+const PAGE: u32 = model::page::PAGE_MAX;
+
 /// Why a request gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -151,6 +157,27 @@ impl Client {
         serde_json::from_slice(&self.get(path).await?).map_err(|_| ClientError::Missing("JSON body"))
     }
 
+    /// Fetches all pages of a list of the HTTP face.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get_all(&self, path: &str) -> Result<Vec<Value>, ClientError> {
+        let mut items = Vec::new();
+        let mut after = String::new();
+        loop {
+            let mut page = self.get_json(&format!("{path}?first={PAGE}{after}")).await?;
+            match page["items"].take() {
+                Value::Array(found) => items.extend(found),
+                _ => return Err(ClientError::Missing("list of items")),
+            }
+            match (&page["hasNext"], &page["endCursor"]) {
+                // A cursor is made of letters, digits, '-' and '_'.
+                (Value::Bool(true), Value::String(cursor)) => after = format!("&after={cursor}"),
+                _ => return Ok(items),
+            }
+        }
+    }
+
     /// Posts JSON to a path of the HTTP face.
     ///
     /// # Errors
@@ -161,16 +188,51 @@ impl Client {
         self.send(url, request).await
     }
 
-    async fn send(&self, url: String, request: reqwest::RequestBuilder) -> Result<Vec<u8>, ClientError> {
-        let sent = request.bearer_auth(self.token.expose()).send().await;
+    /// Posts JSON with an `Idempotency-Key`: the same key gives the stored answer.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post_once(&self, path: &str, key: &str, body: &Value) -> Result<Vec<u8>, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let request = self.http.post(&url).header("idempotency-key", key).json(body);
+        self.send(url, request).await
+    }
+
+    /// Fetches a path piece by piece: a file of a large month does not fit into memory.
+    ///
+    /// # Errors
+    /// [`ClientError`], or what `piece` gives.
+    pub async fn download<E: From<ClientError>>(
+        &self,
+        path: &str,
+        mut piece: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let url = format!("{}{path}", self.base);
+        let request = self.http.get(&url).timeout(DOWNLOAD_TIMEOUT);
+        let mut response = self.answer(&url, request).await?;
         let failed = |source| ClientError::Transport { url: url.clone(), source };
+        while let Some(bytes) = response.chunk().await.map_err(failed)? {
+            piece(&bytes)?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, url: String, request: reqwest::RequestBuilder) -> Result<Vec<u8>, ClientError> {
+        let response = self.answer(&url, request).await?;
+        let body = response.bytes().await.map_err(|source| ClientError::Transport { url, source })?;
+        Ok(body.to_vec())
+    }
+
+    async fn answer(&self, url: &str, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ClientError> {
+        let sent = request.bearer_auth(self.token.expose()).send().await;
+        let failed = |source| ClientError::Transport { url: url.to_owned(), source };
         let response = sent.map_err(failed)?;
         let status = response.status();
-        let body = response.bytes().await.map_err(failed)?;
         if status.is_success() {
-            return Ok(body.to_vec());
+            return Ok(response);
         }
+        let body = response.bytes().await.map_err(failed)?;
         let body: String = String::from_utf8_lossy(&body).chars().take(2_000).collect();
-        Err(ClientError::Status { url, status: status.as_u16(), body })
+        Err(ClientError::Status { url: url.to_owned(), status: status.as_u16(), body })
     }
 }

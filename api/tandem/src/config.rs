@@ -55,14 +55,24 @@ pub struct NodeConfig {
     /// How long a drain waits for calls to end, seconds. Too low: calls are cut at a restart; too high: a restart
     /// takes long.
     pub drain_max_s: u32,
-    /// Days that journal files are kept after every consumer has read them. Too low: a replay is not possible any
-    /// more; too high: disk.
+    /// Days that journal files, events of the store, sent messages and cleared alarms of the node are kept after
+    /// every consumer has read them. Too low: a replay is not possible any more; too high: disk.
     pub journal_retention_days: u32,
+    /// Age in milliseconds of a record that waits for the journal's disk, above which new calls get 503. Too low:
+    /// calls are lost to short stalls of the disk; too high: answers come late, and above
+    /// `sip.services.answer_hold_max_ms` answered calls break off.
+    pub journal_lag_max_ms: u32,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { name: "node1".into(), data_dir: "data".into(), drain_max_s: 30, journal_retention_days: 30 }
+        Self {
+            name: "node1".into(),
+            data_dir: "data".into(),
+            drain_max_s: 30,
+            journal_retention_days: 30,
+            journal_lag_max_ms: 250,
+        }
     }
 }
 
@@ -294,6 +304,11 @@ impl Config {
         if !name_ok(&self.node.name) {
             return refuse("node.name", "must be 1 to 63 of a-z, 0-9 and hyphen, such as node1".into());
         }
+        let hold_max_ms = self.sip.services.answer_hold_max_ms;
+        if !(1..=hold_max_ms).contains(&self.node.journal_lag_max_ms) {
+            let range = format!("must be 1 to {hold_max_ms}, the value of sip.services.answer_hold_max_ms");
+            return refuse("node.journal_lag_max_ms", range);
+        }
         if !self.database.url.is_empty() && !self.database.url.starts_with("postgres") {
             return refuse("database.url", "must begin with postgres:// or be empty for SQLite".into());
         }
@@ -341,8 +356,11 @@ impl Config {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut shown = self.clone();
-        if let Some((_, rest)) = shown.database.url.split_once('@') {
-            shown.database.url = format!("postgres://***@{rest}");
+        if !shown.database.url.is_empty() {
+            // A password may hold any character, and may stand among the parameters.
+            let host = shown.database.url.rsplit_once('@').map_or("***", |(_, rest)| rest);
+            let host = host.split_once('?').map_or(host, |(host, _)| host);
+            shown.database.url = format!("postgres://***@{host}");
         }
         toml::to_string_pretty(&shown).unwrap_or_default()
     }
@@ -382,6 +400,7 @@ mod tests {
             }
         };
         check(|c| c.node.name = "Node 1".into(), "node.name");
+        check(|c| c.node.journal_lag_max_ms = 501, "node.journal_lag_max_ms");
         check(|c| c.database.url = "mysql://x".into(), "database.url");
         check(|c| c.sip.transport.listen = "0.0.0.0:5060".parse().expect("valid"), "sip.transport");
         check(|c| c.media.port_max = 1, "media");
@@ -393,6 +412,10 @@ mod tests {
         let mut config = Config::default();
         config.database.url = "postgres://tandem:geheim@db/tandem".into();
         config.mail.password = "geheim".into();
+        assert!(!config.to_toml().contains("geheim"));
+        config.database.url = "postgres://tandem:ge@heim@db/tandem?password=geheim".into();
+        assert!(config.to_toml().contains("postgres://***@db/tandem\""), "{}", config.to_toml());
+        config.database.url = "postgres:///tandem?password=geheim".into();
         assert!(!config.to_toml().contains("geheim"));
         assert!(!format!("{:?}", config.mail).contains("geheim"));
     }

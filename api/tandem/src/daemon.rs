@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use db::Db;
-use db::journal::{Health, Journal, JournalReader, Opened};
+use db::journal::{Health, Journal, JournalOptions, JournalReader, Opened};
 use db::system::{SystemClock, SystemIds};
 use model::ctx::Ctx;
 use model::id::IdSource;
@@ -123,7 +123,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     spawn_reports(&mut workers, &config, &reports, installation, &node)?;
     spawn_alarms(&mut workers, &alarms, sender, &store, &clock);
     spawn_registrations(&mut workers, &node_reports, &provisioning);
-    spawn_pruning(&mut workers, &config, &store, &clock);
+    spawn_pruning(&mut workers, &config, &store, &alarms, &clock);
     let detectors = Arc::new(Detectors {
         authority: Arc::new(alarms.clone()),
         node: Arc::clone(&sip),
@@ -187,8 +187,10 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 /// Opens the journal with a new epoch, and ends the calls that an earlier run left open.
 async fn open_journal(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Journal, JournalReader), ServeError> {
     let (dir, clock) = (config.node.data_dir.clone(), Arc::clone(clock));
+    let options =
+        JournalOptions { admit_lag_max_ms: u64::from(config.node.journal_lag_max_ms), ..JournalOptions::default() };
     let opened = tokio::task::spawn_blocking(move || -> Result<_, ServeError> {
-        let (journal, opened) = Journal::open(&dir, clock, env!("CARGO_PKG_VERSION"))?;
+        let (journal, opened) = Journal::open_with(&dir, clock, env!("CARGO_PKG_VERSION"), options)?;
         let reader = JournalReader::open(&dir);
         let ended = end_open_calls(&journal, &reader, opened)?;
         Ok((journal, reader, opened, ended))
@@ -354,17 +356,36 @@ fn spawn_registrations(
     });
 }
 
-fn spawn_pruning(workers: &mut Workers, config: &Config, store: &Db, clock: &Arc<dyn Clock>) {
-    let retention_ms = i64::from(config.node.journal_retention_days) * 86_400_000;
+fn spawn_pruning(
+    workers: &mut Workers,
+    config: &Config,
+    store: &Db,
+    alarms: &fault_store::NodeAlarms,
+    clock: &Arc<dyn Clock>,
+) {
+    const DAY_MS: i64 = 86_400_000;
+    /// Days that the answer to an idempotency key is kept: a client repeats within hours.
+    const ANSWER_DAYS: i64 = 7;
+    let retention_ms = i64::from(config.node.journal_retention_days) * DAY_MS;
     let (dir, source) = (config.node.data_dir.clone(), db::cursor::journal_source(&config.node.name));
-    let (store, clock) = (store.clone(), Arc::clone(clock));
+    let (journal_store, journal_clock) = (store.clone(), Arc::clone(clock));
     workers.spawn("journal_pruning", PRUNE_PERIOD, None::<watch::Receiver<()>>, move || {
-        let (dir, source, store) = (dir.clone(), source.clone(), store.clone());
-        let older_than: Timestamp = clock.now().utc.plus_ms(-retention_ms);
+        let (dir, source, store) = (dir.clone(), source.clone(), journal_store.clone());
+        let older_than: Timestamp = journal_clock.now().utc.plus_ms(-retention_ms);
         async move {
             if let Some(slowest) = db::cursor::slowest(&store, &source).await? {
                 tokio::task::spawn_blocking(move || db::journal::prune(&dir, slowest, older_than)).await??;
             }
+            Ok(Step::Idle)
+        }
+    });
+    let (store, alarms, clock) = (store.clone(), alarms.clone(), Arc::clone(clock));
+    workers.spawn("store_pruning", PRUNE_PERIOD, None::<watch::Receiver<()>>, move || {
+        let (store, alarms, now) = (store.clone(), alarms.clone(), clock.now().utc);
+        async move {
+            let before = now.plus_ms(-retention_ms);
+            alarms.prune(before).await?;
+            db::retention::prune(&store, now.plus_ms(-ANSWER_DAYS * DAY_MS), before).await?;
             Ok(Step::Idle)
         }
     });

@@ -162,7 +162,7 @@ impl ReportsStore {
             Subject::Trunk(trunk) => ("trunk", trunk.uuid(), Some(PATH_OF_TRUNK)),
         };
         let path: Option<String> = match find {
-            // Only the daemon itself sees the whole installation.
+            // Only who runs the installation sees all of it.
             None => (*scope == Scope::installation()).then(String::new),
             Some(find) => on_db!(&self.db, c => sqlx::query_scalar(find)
                 .bind(id).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)?,

@@ -15,7 +15,11 @@ pub const READ_MAX: u32 = 1_000;
 const INSERT: &str = "INSERT INTO event (sequence, at, kind, path, payload) VALUES ($1, $2, $3, $4, $5)";
 const READ: &str = "SELECT sequence, at, kind, payload FROM event WHERE sequence > $1 ORDER BY sequence LIMIT $2";
 const HEAD: &str = "SELECT value FROM counter WHERE name = 'event'";
-pub(crate) const ALL: &[&str] = &[INSERT, READ, HEAD];
+/// Up to the first event that is young, so that what is kept has no hole.
+const PRUNE: &str = "DELETE FROM event WHERE sequence <= $1 AND sequence < COALESCE(\
+    (SELECT young.sequence FROM event AS young WHERE young.at >= $2 ORDER BY young.sequence LIMIT 1), \
+    9223372036854775807)";
+pub(crate) const ALL: &[&str] = &[INSERT, READ, HEAD, PRUNE];
 
 /// One event with its place in the feed.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +83,15 @@ pub async fn read_after(db: &Db, sequence: i64, limit: u32) -> Result<Vec<FeedRe
         }
     }
     Ok(records)
+}
+
+/// Deletes events up to `sequence` that are older than `before`; gives how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn prune(tx: &mut Tx, sequence: i64, before: Timestamp) -> Result<u64, DbError> {
+    Ok(crate::on_tx!(tx, c => sqlx::query(PRUNE).bind(sequence).bind(before.0).execute(c).await
+        .map(|done| done.rows_affected()))?)
 }
 
 /// The sequence of the newest event; 0 when there is none.

@@ -20,6 +20,7 @@ pub mod journal;
 pub mod lease;
 pub mod node;
 pub mod outbox;
+pub mod retention;
 pub mod store;
 pub mod system;
 

@@ -12,6 +12,7 @@ mod contract {
     use super::db::change::{self, AuditError, Entry, Replay};
     use super::db::dialect::{BulkRow, Value, bulk_insert, bulk_statement};
     use super::db::outbox::{self, Next};
+    use super::db::retention::Pruned;
     use super::db::{Db, DbError, Position, Tx, WriteError, cursor, feed, lease, on_db, on_tx, sqlx};
     use futures::future::BoxFuture;
     use model::change::{
@@ -103,6 +104,33 @@ mod contract {
             })
         })
         .await
+    }
+
+    #[tokio::test]
+    async fn only_what_every_consumer_has_read_is_pruned() {
+        on_each_database(async |db: TestDb| {
+            let ctx = caller(&World::new());
+            mutate(&db, &ctx, Some("k1"), "a").await.unwrap();
+            let (old, later) = (Timestamp(0), Timestamp(i64::MAX));
+            assert_eq!(db::retention::prune(&db, old, old).await.unwrap(), Pruned::default(), "all is young");
+            let unread = db::retention::prune(&db, old, later).await.unwrap();
+            assert_eq!(unread, Pruned::default(), "nobody has read");
+            for (consumer, sequence) in [("fast", 2), ("slow", 1)] {
+                let to = Position::new(0, sequence);
+                let moved = write(&db, move |tx| {
+                    Box::pin(async move {
+                        Ok(cursor::advance(tx, consumer, feed::SOURCE, Position::START, to, Timestamp(5)).await?)
+                    })
+                });
+                moved.await.unwrap();
+            }
+            let pruned = db::retention::prune(&db, later, later).await.unwrap();
+            assert_eq!(pruned, Pruned { answers: 1, messages: 0, events: 1 });
+            let kept: Vec<i64> = feed::read_after(&db, 0, 100).await.unwrap().iter().map(|r| r.sequence).collect();
+            assert_eq!((kept, feed::head(&db).await.unwrap()), (vec![2], 2), "the sequence goes on");
+            assert!(!mutate(&db, &ctx, Some("k1"), "b").await.unwrap().1, "a forgotten key is new");
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -21,8 +21,13 @@ mod journal {
 
     /// No commit takes so long.
     const BOUND: Duration = Duration::from_secs(20);
-    const SMALL: JournalOptions =
-        JournalOptions { file_bytes_max: 64 * 1024, places_max: 8, admit_backlog_max: 3, ballast_bytes: 100_000 };
+    const SMALL: JournalOptions = JournalOptions {
+        file_bytes_max: 64 * 1024,
+        places_max: 8,
+        admit_backlog_max: 3,
+        admit_lag_max_ms: 250,
+        ballast_bytes: 100_000,
+    };
 
     fn fact(n: u32) -> Fact {
         Fact::Heartbeat(Heartbeat { at: Timestamp(0), calls_up: n })

@@ -171,13 +171,20 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// What an account may touch: its subtree; a root account, who runs the installation, also what belongs to no
+    /// account, such as the platform's own alarms.
+    #[must_use]
+    pub fn of(path: &AccountPath) -> Self {
+        if path.depth() == 1 { Self::installation() } else { Self::subtree(path) }
+    }
+
     /// The subtree of one account.
     #[must_use]
     pub fn subtree(path: &AccountPath) -> Self {
         Self { lower: path.0.clone(), upper: format!("{}~", path.0) }
     }
 
-    /// Everything in the installation: for the daemon's own work, never for a request from outside.
+    /// Everything in the installation.
     #[must_use]
     pub fn installation() -> Self {
         Self { lower: String::new(), upper: "~".to_owned() }
@@ -220,6 +227,8 @@ mod tests {
         let scope = Scope::subtree(&left);
         assert!(scope.contains(&left) && scope.contains(&leaf));
         assert!(!scope.contains(&root) && !scope.contains(&right));
+        assert_eq!(Scope::of(&root), Scope::installation());
+        assert_eq!(Scope::of(&left), Scope::subtree(&left));
         assert!(Scope::installation().contains(&root));
         assert_eq!(leaf.ancestry(), vec![root, left, leaf.clone()]);
         assert_eq!(leaf.as_str().parse(), Ok(leaf));

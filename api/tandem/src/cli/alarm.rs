@@ -1,24 +1,54 @@
-//! `tandem alarm`: the alarms of this node, from its own database, at hand while the store is away.
+//! `tandem alarm`: the alarms of this node, from its own database, at hand while the store is away; acknowledging goes
+//! through the daemon, which knows who does it.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use api_http::global_id::encode;
 use clap::Subcommand;
 use db::system::SystemIds;
+use model::change::ResourceKind;
 use serde_json::json;
 
+use super::remote::Remote;
 use super::{Failure, Output};
 use crate::config::Config;
 
-/// What to do with alarms from here; acknowledging is GraphQL's.
+/// What to do with alarms.
 #[derive(Debug, Subcommand)]
 pub enum AlarmCommand {
     /// The active alarms of this node, oldest first.
     List,
+    /// Acknowledge an alarm: somebody works on it.
+    Ack {
+        #[command(flatten)]
+        remote: Remote,
+        /// The alarm: its number on this node, as 'list' shows it, or its global id.
+        alarm: String,
+        /// A note for colleagues.
+        #[arg(long, default_value = "")]
+        note: String,
+    },
 }
 
 pub async fn run(command: AlarmCommand, config: Config, output: Output) -> Result<ExitCode, Failure> {
-    let AlarmCommand::List = command;
+    match command {
+        AlarmCommand::List => list(config, output).await,
+        AlarmCommand::Ack { remote, alarm, note } => {
+            let id = match alarm.parse::<u64>() {
+                Ok(number) => encode(ResourceKind::Alarm, format_args!("{}/{number}", config.node.name)),
+                Err(_) => alarm,
+            };
+            let client = remote.client(&config)?;
+            let done = client.mutate("alarmAcknowledge", json!({ "id": id, "note": note })).await?;
+            let (change, json) = (done.change.clone().unwrap_or_default(), json!({ "changeId": done.change }));
+            super::output::print(output, &json, &["change"], [vec![change]])?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn list(config: Config, output: Output) -> Result<ExitCode, Failure> {
     crate::data_dir::create(&config.node.data_dir)?;
     let node_db = db::node::open(&config.node.data_dir).await?;
     let alarms =

@@ -10,6 +10,8 @@ mod config_command;
 mod local;
 mod migrate;
 mod output;
+mod remote;
+mod report;
 mod snmp;
 mod token;
 
@@ -53,12 +55,15 @@ enum Command {
     /// API tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Billing files: prove that they are complete.
+    /// Billing files: pull them as a BSS does, prove that they are complete.
     #[command(subcommand)]
     Billing(billing::BillingCommand),
     /// Alarms of this node.
     #[command(subcommand)]
     Alarm(alarm::AlarmCommand),
+    /// Reports: run them, list and fetch their runs.
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// SNMP: the MIB, a test notification.
     #[command(subcommand)]
     Snmp(snmp::SnmpCommand),
@@ -120,6 +125,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Token(command) => in_runtime(token::run(command, config()?, output)),
         Command::Billing(command) => in_runtime(billing::run(command, config()?, output)),
         Command::Alarm(command) => in_runtime(alarm::run(command, config()?, output)),
+        Command::Report(command) => in_runtime(report::run(command, config()?, output)),
         Command::Audit(command) => in_runtime(audit::run(command, config()?, output)),
     }
 }

@@ -112,6 +112,8 @@ pub struct JournalOptions {
     pub places_max: usize,
     /// See [`ADMIT_BACKLOG_MAX`].
     pub admit_backlog_max: usize,
+    /// See [`ADMIT_LAG_MAX_MS`].
+    pub admit_lag_max_ms: u64,
     /// See [`BALLAST_BYTES`].
     pub ballast_bytes: u64,
 }
@@ -122,6 +124,7 @@ impl Default for JournalOptions {
             file_bytes_max: FILE_BYTES_MAX,
             places_max: PLACES_MAX,
             admit_backlog_max: ADMIT_BACKLOG_MAX,
+            admit_lag_max_ms: ADMIT_LAG_MAX_MS,
             ballast_bytes: BALLAST_BYTES,
         }
     }
@@ -293,7 +296,7 @@ impl Journal {
         let shared = &self.inner.shared;
         let mut state = shared.lock();
         let behind = state.backlog() >= shared.options.admit_backlog_max
-            || shared.lag_ms(&state) > ADMIT_LAG_MAX_MS
+            || shared.lag_ms(&state) > shared.options.admit_lag_max_ms
             || state.taken() + PLACES_PER_CALL > shared.options.places_max;
         if behind || state.failing.is_some() || state.stopping || state.stopped {
             return Err(JournalFull);

@@ -1,31 +1,32 @@
-//! `tandem billing`: proof from the machine itself; files are fetched and acknowledged over HTTP.
+//! Proofs from the machine itself, from the store and the files on disk.
 
 use std::process::ExitCode;
 
 use billing::port::Queries;
-use clap::Subcommand;
 use model::page::PageRequest;
 use serde_json::json;
 
-use super::local::Local;
 use super::{Failure, Output};
+use crate::cli::local::Local;
+use crate::cli::output::print;
 use crate::config::Config;
 
 /// What to prove.
-#[derive(Debug, Subcommand)]
-pub enum BillingCommand {
-    /// Check every file of every stream: sequence without gap, hashes, items, the same bytes when rendered again.
-    Verify,
-    /// Check that usage, charges, ledger and files agree.
-    Reconcile,
+#[derive(Debug, Clone, Copy)]
+pub enum Proof {
+    /// Every file of every stream is whole.
+    Files,
+    /// Usage, charges, ledger and files agree.
+    Books,
 }
 
-pub async fn run(command: BillingCommand, config: Config, output: Output) -> Result<ExitCode, Failure> {
-    let local = Local::open(&config).await?;
-    let (system, billing) = (local.system().await?, local.billing(&config).await?);
-    let clean = match command {
-        BillingCommand::Verify => verify(&billing, &system, output).await?,
-        BillingCommand::Reconcile => reconcile(&billing, &system, output).await?,
+/// Exit code 0 when nothing was found.
+pub async fn run(what: Proof, config: &Config, output: Output) -> Result<ExitCode, Failure> {
+    let local = Local::open(config).await?;
+    let (system, billing) = (local.system().await?, local.billing(config).await?);
+    let clean = match what {
+        Proof::Files => verify(&billing, &system, output).await?,
+        Proof::Books => reconcile(&billing, &system, output).await?,
     };
     local.store.close().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -59,7 +60,7 @@ async fn verify(
         let findings = if findings.is_empty() { "complete".to_owned() } else { findings.join("\n") };
         vec![report.name.clone(), report.files.to_string(), report.records.to_string(), findings]
     });
-    super::output::print(output, &json, &["stream", "files", "records", "finding"], rows)?;
+    print(output, &json, &["stream", "files", "records", "finding"], rows)?;
     Ok(reports.iter().all(billing_store::VerifyReport::is_clean))
 }
 
@@ -83,6 +84,6 @@ async fn reconcile(
     let json = json!({ "totals": json, "findings": findings });
     let rows = totals.iter().map(|(what, amount, currency)| vec![what.clone(), amount.clone(), currency.to_string()]);
     let rows = rows.chain(findings.iter().map(|finding| vec!["finding".to_owned(), finding.clone(), String::new()]));
-    super::output::print(output, &json, &["what", "amount", "currency"], rows)?;
+    print(output, &json, &["what", "amount", "currency"], rows)?;
     Ok(report.is_clean())
 }
