@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::agent::{Agent, AgentConfig, StartError};
-use super::types::{Account, Behaviour, CallOutcome, CallRequest, Caller, PlaceError, RegisterError, Talk};
+use super::agent::{Agent, AgentConfig, CallHandle, StartError};
+use super::types::{Account, Behaviour, CallOutcome, CallRequest, Caller, PlaceError, Progress, RegisterError, Talk};
 
 /// The environment's place for the password.
 const PASSWORD_VARIABLE: &str = "TANDEM_CALL_PASSWORD";
@@ -190,7 +190,7 @@ async fn place_all(agent: &Agent, args: &CallArgs, request: &CallRequest) -> Res
         tokio::select! {
             _ = ticks.tick(), if left > 0 => {
                 let handle = agent.place(request.clone()).await.map_err(CallFailure::Place)?;
-                running.spawn(handle.outcome());
+                running.spawn(follow(handle, args.calls == 1));
                 left = left.saturating_sub(1);
             }
             Some(ended) = running.join_next() => {
@@ -205,10 +205,25 @@ async fn place_all(agent: &Agent, args: &CallArgs, request: &CallRequest) -> Res
     Ok(outcomes)
 }
 
+/// Waits for the end of a call; of one that is alone it says when it is up.
+async fn follow(mut handle: CallHandle, alone: bool) -> Result<CallOutcome, PlaceError> {
+    if alone && handle.reached(Progress::Answered).await {
+        say("the call is up");
+    }
+    handle.outcome().await
+}
+
+/// What goes on, for whoever waits for it; the result alone goes to stdout.
+#[expect(clippy::print_stderr, reason = "what goes on is told on stderr")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
 async fn answer_all(agent: &Agent, args: &CallArgs, talk: Duration) -> Result<Vec<CallOutcome>, CallFailure> {
     let talk = if talk.is_zero() { Talk::UntilFarEnd } else { Talk::Ms(millis(talk)) };
     let account = account(args)?.behaving(Behaviour::Answer { after_ms: 0, talk });
     let id = agent.register(account).await.map_err(CallFailure::Register)?;
+    say("registered: calls are answered");
     let progress = progress(args.calls, "calls answered and ended");
     let wanted = usize::try_from(args.calls).unwrap_or(usize::MAX);
     let mut outcomes = Vec::new();

@@ -122,8 +122,12 @@ fn to_store(change: RegistrationChange) -> (Contact, StoredChange) {
     }
 }
 
-/// What the store kept, as the core takes it back at its start. The time of the last refresh is not kept; the end of
-/// the binding orders contacts as well.
+/// Longest time that an Expires can name (RFC 3261, section 20.19: a 32-bit number of seconds).
+const EXPIRES_LONGEST_MS: i64 = (u32::MAX as i64) * 1_000;
+
+/// What the store kept, as the core takes it back at its start. The time of the last refresh is not kept: the end of
+/// the binding orders kept contacts among each other, so much earlier that every contact that registers from now on is
+/// later, and rings.
 pub fn from_store(stored: Stored) -> Registration {
     Registration {
         subscriber: stored.subscriber,
@@ -135,7 +139,46 @@ pub fn from_store(stored: Stored) -> Registration {
             cseq: stored.cseq,
             user_agent: stored.user_agent.into(),
             expires_at: stored.expires_at,
-            refreshed_at: stored.expires_at,
+            refreshed_at: stored.expires_at.plus_ms(-EXPIRES_LONGEST_MS),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use model::time::Timestamp;
+    use sip_services::location::Location;
+
+    use super::*;
+
+    fn kept(contact: &str, expires_at: i64) -> Binding {
+        let stored = Stored {
+            subscriber: SubscriberId::from_uuid(uuid::Uuid::nil()),
+            contact: contact.to_owned(),
+            source: SocketAddr::from(([127, 0, 0, 1], 5_060)),
+            call_id: String::new(),
+            cseq: 1,
+            user_agent: String::new(),
+            expires_at: Timestamp(expires_at),
+        };
+        from_store(stored).binding
+    }
+
+    #[test]
+    fn a_phone_that_registers_from_a_new_port_after_a_restart_rings() {
+        let subscriber = SubscriberId::from_uuid(uuid::Uuid::nil());
+        let now = Timestamp(1_800_000_000_000);
+        let (older, newer) = (kept("older", now.0 + 100_000), kept("newer", now.0 + 3_600_000));
+        let location = Location::new(1);
+        let rings = |bindings: &[&Binding]| {
+            location.put(0, subscriber, bindings.iter().copied().cloned().collect());
+            location.latest(0, subscriber, now).map(|binding| binding.contact.into_string())
+        };
+        assert_eq!(rings(&[&newer, &older]), Some("newer".to_owned()));
+        let expires_at = now.plus_ms(60_000);
+        let fresh = Binding { contact: "fresh".into(), expires_at, refreshed_at: now, ..older.clone() };
+        assert_eq!(rings(&[&newer, &older, &fresh]), Some("fresh".to_owned()));
     }
 }
