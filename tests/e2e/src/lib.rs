@@ -1,10 +1,12 @@
 //! End-to-end tests: the real binary, real sockets, real peers, on both databases.
 //!
 //! What it does: makes throw-away installations on SQLite and PostgreSQL, reads journal and store afterwards as an
-//! auditor would, drives `sipp`. What it never does: reach into the daemon; everything goes through the program's own
-//! faces, and through its files once it is dead.
+//! auditor would, drives `sipp`, runs the commands that the documentation shows. What it never does: reach into the
+//! daemon; everything goes through the program's own faces, and through its files once it is dead.
 
 pub mod ledger;
+pub mod page_shell;
+pub mod pages;
 pub mod sipp;
 
 use std::net::SocketAddr;
