@@ -247,10 +247,18 @@ pub struct ReportsConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MonthlyReportConfig {
-    /// The account that it is about: its identifier.
+    /// The account that it is about: its identifier, as GraphQL shows it or as a UUID.
     pub account: String,
     /// Mail addresses.
     pub recipients: Vec<String>,
+}
+
+impl MonthlyReportConfig {
+    /// The account; none when the text is no identifier.
+    #[must_use]
+    pub fn account_id(&self) -> Option<model::id::AccountId> {
+        api_http::global_id::key(model::change::ResourceKind::Account, &self.account)
+    }
 }
 
 /// A configuration that cannot be used.
@@ -329,8 +337,9 @@ impl Config {
             return refuse("mail.from", "must be a mail address".into());
         }
         for report in &self.reports.monthly {
-            if report.account.parse::<model::id::AccountId>().is_err() {
-                return refuse("reports.monthly.account", "must be the identifier of an account (a UUID)".into());
+            if report.account_id().is_none() {
+                let message = "must be the identifier of an account, as GraphQL shows it or as a UUID";
+                return refuse("reports.monthly.account", message.into());
             }
         }
         Ok(())

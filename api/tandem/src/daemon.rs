@@ -21,9 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Config, MailTls};
-use crate::wiring::consumers::{BATCH_MAX, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
+use crate::wiring::consumers::{BATCH_MAX, ConsumerLags, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
 use crate::wiring::detectors::Detectors;
-use crate::wiring::directory::{BATCH_PERIOD, COMPARE_PERIOD, DirectoryFeed};
+use crate::wiring::directory::{BATCH_PERIOD, DirectoryFeed};
 use crate::wiring::journal::NodeJournal;
 use crate::wiring::media::RelayPort;
 use crate::wiring::recovery::end_open_calls;
@@ -114,22 +114,33 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
     let mut workers = Workers::new(Arc::clone(&clock));
     let board = workers.board();
-    let feed =
-        JournalFeed { reader: Arc::new(reader), journal: journal.clone(), store: store.clone(), node: node.clone() };
+    let lags = ConsumerLags::default();
+    let feed = JournalFeed {
+        reader: Arc::new(reader),
+        journal: journal.clone(),
+        store: store.clone(),
+        node: node.clone(),
+        lags: lags.clone(),
+        clock: Arc::clone(&clock),
+    };
     spawn_journal(&mut workers, &feed, Arc::new(BillingConsumer(billing.clone())));
     spawn_journal(&mut workers, &feed, Arc::new(CountingConsumer(reports.clone())));
-    spawn_revenue(&mut workers, &store, &reports);
+    spawn_revenue(&mut workers, &feed, &reports);
     spawn_files(&mut workers, &billing, system);
     spawn_reports(&mut workers, &config, &reports, installation, &node)?;
     spawn_alarms(&mut workers, &alarms, sender, &store, &clock);
     spawn_registrations(&mut workers, &node_reports, &provisioning);
     spawn_pruning(&mut workers, &config, &store, &alarms, &clock);
+    let left_out = directory.left_out();
+    spawn_directory(&mut workers, directory, &sip, &clock);
     let detectors = Arc::new(Detectors {
         authority: Arc::new(alarms.clone()),
         node: Arc::clone(&sip),
         directory: Arc::clone(&picture),
         journal: journal.clone(),
         board,
+        lags,
+        left_out,
         node_name: node.clone(),
         clock: Arc::clone(&clock),
     });
@@ -137,7 +148,6 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         let detectors = Arc::clone(&detectors);
         async move { detectors.look().await }
     });
-    let directory_task = tokio::spawn(keep_directory(directory, Arc::clone(&sip)));
     let schedule = schedule(&config, &reports).await?;
 
     let faces = Faces::start(
@@ -169,12 +179,12 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         tracing::warn!(calls = left, "calls are still up after the drain; they are ended now");
     }
     faces.stop().await;
-    directory_task.abort();
     schedule.stop().await?;
     // The detectors hold the node; after the workers have stopped, this is its last owner.
     workers.stop().await;
-    if let Some(sip) = Arc::into_inner(sip) {
-        tokio::task::spawn_blocking(move || sip.shutdown()).await?;
+    match Arc::into_inner(sip) {
+        Some(sip) => tokio::task::spawn_blocking(move || sip.shutdown()).await?,
+        None => tracing::error!("the call core is still held: its calls are ended at the next start, as estimates"),
     }
     tokio::task::spawn_blocking(move || journal.close()).await?;
     drop(relay);
@@ -186,13 +196,13 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
 /// Opens the journal with a new epoch, and ends the calls that an earlier run left open.
 async fn open_journal(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Journal, JournalReader), ServeError> {
-    let (dir, clock) = (config.node.data_dir.clone(), Arc::clone(clock));
+    let (dir, clock, now) = (config.node.data_dir.clone(), Arc::clone(clock), clock.now().utc);
     let options =
         JournalOptions { admit_lag_max_ms: u64::from(config.node.journal_lag_max_ms), ..JournalOptions::default() };
     let opened = tokio::task::spawn_blocking(move || -> Result<_, ServeError> {
         let (journal, opened) = Journal::open_with(&dir, clock, env!("CARGO_PKG_VERSION"), options)?;
         let reader = JournalReader::open(&dir);
-        let ended = end_open_calls(&journal, &reader, opened)?;
+        let ended = end_open_calls(&journal, &reader, opened, now)?;
         Ok((journal, reader, opened, ended))
     });
     let (journal, reader, Opened { epoch, .. }, ended) = opened.await??;
@@ -238,11 +248,11 @@ impl JournalConsumer for CountingConsumer {
     }
 }
 
-fn spawn_revenue(workers: &mut Workers, store: &Db, reports: &Arc<reports_store::ReportsStore>) {
+fn spawn_revenue(workers: &mut Workers, feed: &JournalFeed, reports: &Arc<reports_store::ReportsStore>) {
     /// Events of one transaction.
     const EVENTS_MAX: u32 = 500;
-    let (reports, events) = (Arc::clone(reports), store.clone());
-    spawn_feed(workers, "revenue", store, move || {
+    let (reports, events) = (Arc::clone(reports), feed.store.clone());
+    spawn_feed(workers, "revenue", feed, move || {
         let (reports, events) = (Arc::clone(&reports), events.clone());
         async move {
             let read = reports.revenue(EVENTS_MAX).await?;
@@ -257,8 +267,10 @@ fn spawn_files(workers: &mut Workers, billing: &Arc<billing_store::BillingStore>
     workers.spawn("billing_files", HOUSEKEEPING_PERIOD, None::<watch::Receiver<()>>, move || {
         let (billing, system) = (Arc::clone(&billing), system.clone());
         async move {
-            billing.close_due(&system).await?;
+            // A stream that cannot be closed holds up neither the others nor what is closed already.
+            let closed = billing.close_due(&system).await;
             billing.publish_planned().await?;
+            closed?;
             Ok(Step::Idle)
         }
     });
@@ -325,11 +337,7 @@ fn spawn_alarms(
         let (sender, now) = (Arc::clone(&sender), sending_clock.now());
         async move {
             let drained = sender.drain(now).await?;
-            if let Some(wait) = drained.wait {
-                tokio::time::sleep(wait).await;
-                return Ok(Step::More);
-            }
-            Ok(Step::Idle)
+            Ok(drained.wait.map_or(Step::Idle, Step::After))
         }
     });
     let (alarms, store, clock) = (alarms.clone(), store.clone(), Arc::clone(clock));
@@ -373,9 +381,9 @@ fn spawn_pruning(
         let (dir, source, store) = (dir.clone(), source.clone(), journal_store.clone());
         let older_than: Timestamp = journal_clock.now().utc.plus_ms(-retention_ms);
         async move {
-            if let Some(slowest) = db::cursor::slowest(&store, &source).await? {
-                tokio::task::spawn_blocking(move || db::journal::prune(&dir, slowest, older_than)).await??;
-            }
+            let expected = [billing_store::CONSUMER, reports_store::CONSUMER];
+            let slowest = db::cursor::slowest(&store, &source, &expected).await?;
+            tokio::task::spawn_blocking(move || db::journal::prune(&dir, slowest, older_than)).await??;
             Ok(Step::Idle)
         }
     });
@@ -385,36 +393,37 @@ fn spawn_pruning(
         async move {
             let before = now.plus_ms(-retention_ms);
             alarms.prune(before).await?;
-            db::retention::prune(&store, now.plus_ms(-ANSWER_DAYS * DAY_MS), before).await?;
+            let expected = [reports_store::CONSUMER];
+            db::retention::prune(&store, &expected, now.plus_ms(-ANSWER_DAYS * DAY_MS), before).await?;
             Ok(Step::Idle)
         }
     });
 }
 
 /// Applies changes of provisioning to the call core's directory, and compares everything now and then.
-async fn keep_directory(mut directory: DirectoryFeed, sip: Arc<sip_transport::Node>) {
-    let sip = Arc::downgrade(&sip);
-    let (mut batch, mut compare) = (tokio::time::interval(BATCH_PERIOD), tokio::time::interval(COMPARE_PERIOD));
-    let mut version = directory.subscribe();
-    batch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    compare.tick().await;
-    loop {
-        let outcome = tokio::select! {
-            _ = batch.tick() => directory.catch_up().await,
-            _ = compare.tick() => directory.compare().await,
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(
-                error = crate::wiring::worker::with_causes(&error),
-                "the directory could not be brought up to date"
-            );
+fn spawn_directory(
+    workers: &mut Workers,
+    directory: DirectoryFeed,
+    sip: &Arc<sip_transport::Node>,
+    clock: &Arc<dyn Clock>,
+) {
+    let (version, sip, clock) = (directory.subscribe(), Arc::downgrade(sip), Arc::clone(clock));
+    let directory = Arc::new(tokio::sync::Mutex::new((directory, version)));
+    workers.spawn("directory", BATCH_PERIOD, None::<watch::Receiver<()>>, move || {
+        let (directory, sip, now) = (Arc::clone(&directory), sip.clone(), clock.now().mono);
+        async move {
+            let (directory, version) = &mut *directory.lock().await;
+            let kept = directory.keep(now).await;
+            if version.has_changed().unwrap_or_default() {
+                version.mark_unchanged();
+                if let Some(sip) = sip.upgrade() {
+                    sip.directory_changed();
+                }
+            }
+            kept?;
+            Ok(Step::Idle)
         }
-        if version.has_changed().unwrap_or_default() {
-            version.mark_unchanged();
-            let Some(sip) = sip.upgrade() else { return };
-            sip.directory_changed();
-        }
-    }
+    });
 }
 
 async fn schedule(
@@ -423,7 +432,8 @@ async fn schedule(
 ) -> Result<reports_store::ticker::Ticker, ServeError> {
     let mut definitions = Vec::new();
     for report in &config.reports.monthly {
-        let account = report.account.parse()?;
+        // The configuration was checked.
+        let Some(account) = report.account_id() else { continue };
         definitions.push(reports_store::Definition { account, recipients: report.recipients.clone() });
     }
     let (definitions, reports): (Arc<[_]>, _) = (definitions.into(), Arc::clone(reports));

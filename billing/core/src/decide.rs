@@ -7,7 +7,7 @@ use model::change::{
 };
 use model::id::AccountId;
 use model::money::AMOUNT_DECIMALS;
-use model::tenancy::AccountPath;
+use model::tenancy::{AccountPath, Scope};
 use serde_json::{Value, json};
 
 use crate::command::Command;
@@ -186,11 +186,13 @@ fn tariff_shown(tariff: &Tariff) -> Value {
     shown
 }
 
-/// An assignment of a tariff. `tariff` comes with its owner; `existing` are the assignments of the same target.
+/// An assignment of a tariff, by somebody with this `scope`. `tariff` comes with its owner; `existing` are the
+/// assignments of the same target.
 ///
 /// # Errors
 /// Every reason why not.
 pub fn tariff_assign(
+    scope: &Scope,
     tariff: Option<(&Tariff, &AccountPath)>,
     target: Option<&TargetView>,
     existing: &[TariffAssignment],
@@ -199,6 +201,13 @@ pub fn tariff_assign(
     let (tariff, owner) = tariff.ok_or_else(|| missing("tariff", "tariff"))?;
     let target = target.ok_or_else(|| missing("target", "account or trunk"))?;
     let mut refusals = Vec::new();
+    // Who pays must not be the one who sets the price. What a trunk's operator charges is its owner's to write down.
+    let payer = matches!(assignment.target, AssignmentTarget::Account(_));
+    let above = target.account.path.ancestry().into_iter().rev().nth(1);
+    if payer && above.is_some_and(|above| !scope.contains(&above)) {
+        let message = "what an account pays is set by the account above it";
+        refusals.push(Refusal::new(RefusalCode::Forbidden, "target", message, "ask the account above"));
+    }
     if !owner.contains(&target.account.path) {
         let message = "a tariff is assigned at or below the account that owns it";
         refusals.push(invalid("tariff", message, "take a tariff of the account or of one above it"));
@@ -457,6 +466,7 @@ mod tests {
             TargetView { version: version_of(&account), account }
         };
         let root = account(2).path.ancestry().remove(0);
+        let all = Scope::installation();
         let assignment = |from, to: Option<i64>| TariffAssignment {
             id: samples::id(40),
             tariff: tariff.id,
@@ -467,7 +477,7 @@ mod tests {
         };
         let existing = [assignment(100, Some(200))];
         let check =
-            |from, to| tariff_assign(Some((&tariff, &root)), Some(&target(2)), &existing, &assignment(from, to));
+            |from, to| tariff_assign(&all, Some((&tariff, &root)), Some(&target(2)), &existing, &assignment(from, to));
         for (from, to) in [(0, Some(100)), (200, None), (200, Some(201))] {
             assert!(check(from, to).is_ok(), "{from} {to:?}");
         }
@@ -475,11 +485,17 @@ mod tests {
             assert_eq!(codes(check(from, to)), [("CONFLICT", "validFrom".to_owned())], "{from} {to:?}");
         }
         assert_eq!(codes(check(300, Some(300))), [("INVALID", "validTo".to_owned())]);
-        let foreign = tariff_assign(Some((&tariff, &account(3).path)), Some(&target(2)), &[], &assignment(0, None));
+        let foreign =
+            tariff_assign(&all, Some((&tariff, &account(3).path)), Some(&target(2)), &[], &assignment(0, None));
         assert_eq!(codes(foreign), [("INVALID", "tariff".to_owned())]);
-        let nothing = tariff_assign(None, Some(&target(2)), &[], &assignment(0, None));
+        let own = Scope::of(&account(2).path);
+        let by_payer = tariff_assign(&own, Some((&tariff, &root)), Some(&target(2)), &[], &assignment(0, None));
+        assert_eq!(codes(by_payer), [("FORBIDDEN", "target".to_owned())]);
+        let above = Scope::subtree(account(2).path.ancestry().iter().rev().nth(1).expect("account 2 has one above"));
+        assert!(tariff_assign(&above, Some((&tariff, &root)), Some(&target(2)), &[], &assignment(0, None)).is_ok());
+        let nothing = tariff_assign(&all, None, Some(&target(2)), &[], &assignment(0, None));
         assert_eq!(codes(nothing), [("NOT_FOUND", "tariff".to_owned())]);
-        let nobody = tariff_assign(Some((&tariff, &root)), None, &[], &assignment(0, None));
+        let nobody = tariff_assign(&all, Some((&tariff, &root)), None, &[], &assignment(0, None));
         assert_eq!(codes(nobody), [("NOT_FOUND", "target".to_owned())]);
     }
 

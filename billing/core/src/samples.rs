@@ -99,5 +99,6 @@ pub(crate) fn aborted(a: Party, b: Option<Party>, called: Option<&str>, duration
         status: 487,
         cause: ReleaseCause::CancelledRinging,
         pdd_ms: 400,
+        after_answered: false,
     }
 }

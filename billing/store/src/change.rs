@@ -117,19 +117,25 @@ impl BillingStore {
     /// Two may call it at once. Gives the files that were closed.
     ///
     /// # Errors
-    /// [`ChangeError`]; files that were closed before it stay closed.
+    /// The first [`ChangeError`], after all streams were tried: one that cannot be closed does not hold up the others.
     pub async fn close_due(&self, ctx: &Ctx) -> Result<Vec<FileId>, ChangeError> {
         ctx.require(Permission::BillingWrite)?;
         let now = ctx.now();
         let due = self.db.read::<_, DbError, _>(move |tx| Box::pin(async move { stream::due(tx, now).await })).await?;
-        let mut closed = Vec::new();
+        let (mut closed, mut failure) = (Vec::new(), None);
         for stream in due {
             let command = Command::FileClose { stream };
-            let committed = self.commit_as(ctx, command, CommitOptions::default(), Closure::Period).await?;
+            let committed = match self.commit_as(ctx, command, CommitOptions::default(), Closure::Period).await {
+                Ok(committed) => committed,
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    continue;
+                }
+            };
             let effects = committed.into_iter().flat_map(|committed| committed.plan.effects);
             closed.extend(effects.map(|effect| FileId::from_uuid(effect.resource.id)));
         }
-        Ok(closed)
+        failure.map_or(Ok(closed), Err)
     }
 
     async fn commit_as(
@@ -323,7 +329,7 @@ async fn decide_assignment(tx: &mut Tx, ctx: &Ctx, assignment: TariffAssignment)
     let view = account::target(tx, &ctx.scope, target).await?;
     let existing = if view.is_some() { tariff::assignments_of(tx, target).await? } else { Vec::new() };
     let tariff = found.as_ref().map(|(tariff, path)| (tariff, path));
-    let plan = decide::tariff_assign(tariff, view.as_ref(), &existing, &assignment).map_err(refused)?;
+    let plan = decide::tariff_assign(&ctx.scope, tariff, view.as_ref(), &existing, &assignment).map_err(refused)?;
     Ok(view.map(|view| {
         let write = Write::Assignment(assignment, view.account.id);
         Decided { plan, path: view.account.path, write }

@@ -309,6 +309,7 @@ mod contract {
                 status: 487,
                 cause: ReleaseCause::CancelledRinging,
                 pdd_ms: 500,
+                after_answered: false,
             };
             let on_net = f.ended(f.subscriber(0), f.subscriber(0), None, 5_000);
             let incoming = f.ended(f.over_trunk(), f.subscriber(1), Some("+43720000002"), 5_000);

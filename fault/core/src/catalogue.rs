@@ -35,6 +35,10 @@ pub mod detector {
     pub const JOURNAL: &str = "journal";
     /// The consumers of the journal and of the store's feed.
     pub const CONSUMERS: &str = "consumers";
+    /// The background workers of the daemon.
+    pub const WORKERS: &str = "workers";
+    /// The call core's directory.
+    pub const DIRECTORY: &str = "directory";
 }
 
 macro_rules! catalogue {
@@ -84,20 +88,50 @@ catalogue! {
         action: "Free space or look at the disk's latency; the alarm clears when the backlog is gone.",
         detector: detector::JOURNAL,
     };
-    /// A consumer of the journal is behind or stopped.
+    /// A consumer of the journal or of the store's feed is behind.
     ConsumerLag = AlarmDefinition {
         key: "consumer_lag",
         index: 3,
+        // quality of service
+        event_type: 3,
+        // queueSizeExceeded
+        probable_cause: 537,
+        severity: Severity::Minor,
+        text: "A consumer of the call journal is behind",
+        cause: "The store is slower than the calls, or the consumer was stopped and catches up.",
+        effect: "Usage, rating and counters are late; nothing is lost, the journal keeps the records.",
+        action: "Look at the store's load; the alarm clears when the consumer has caught up.",
+        detector: detector::CONSUMERS,
+    };
+    /// A background worker fails or does not come back.
+    WorkerFailing = AlarmDefinition {
+        key: "worker_failing",
+        index: 4,
         // processing error
         event_type: 4,
         // applicationSubsystemFailure
         probable_cause: 158,
         severity: Severity::Major,
-        text: "A consumer of the call journal is behind",
-        cause: "The store is away or slow, or a record cannot be understood by this version.",
-        effect: "Usage, rating and counters are late; nothing is lost, the journal keeps the records.",
+        text: "A background worker fails",
+        cause: "The store is away, a record cannot be understood by this version, or the program has a defect.",
+        effect: "What the worker does (usage, counters, files, mail, notifications) is late; it tries again.",
         action: "Read the alarm's text: bring the store back, or upgrade the program.",
-        detector: detector::CONSUMERS,
+        detector: detector::WORKERS,
+    };
+    /// A provisioned resource cannot be used by the call core.
+    DirectoryIncomplete = AlarmDefinition {
+        key: "directory_incomplete",
+        index: 5,
+        // processing error
+        event_type: 4,
+        // corruptData
+        probable_cause: 154,
+        severity: Severity::Major,
+        text: "A provisioned resource cannot be used by the call core",
+        cause: "A stored secret or field cannot be read: another key file, a damaged row, or a newer version's.",
+        effect: "The call core acts as if the resource did not exist; all others are used.",
+        action: "Put the right key file back, or set the password of the resource named in the text anew.",
+        detector: detector::DIRECTORY,
     };
 }
 

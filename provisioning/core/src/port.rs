@@ -123,6 +123,8 @@ pub enum DirectoryEntry {
     Trunk(Trunk, AccountPath, Option<Secret<String>>),
     /// The resource is gone, or of a kind that the core does not need.
     Gone(ResourceRef),
+    /// The resource is there, and its row cannot be read or its secret not unsealed: it is left out, the others are not.
+    Unreadable(ResourceRef, String),
 }
 
 /// HA1 = H(username:realm:password) for both algorithms (RFC 7616, section 3.4.2), as lower-case hex.

@@ -73,17 +73,22 @@ async fn snapshot(tx: &mut Tx, sealer: &Sealer) -> Result<(i64, Vec<DirectoryEnt
         entries.push(DirectoryEntry::Domain(row.resource()?));
     }
     for row in all::<subscriber::SealedRow>(tx, SUBSCRIBERS).await? {
-        let (subscriber, secrets) = row.open(sealer)?;
-        entries.push(DirectoryEntry::Subscriber(subscriber, secrets));
+        let resource = ResourceRef { kind: ResourceKind::Subscriber, id: row.id() };
+        entries.push(readable(resource, row.open(sealer).map(|(s, secrets)| DirectoryEntry::Subscriber(s, secrets))));
     }
     for row in all::<number::Row>(tx, NUMBERS).await? {
         entries.push(DirectoryEntry::Number(row.resource()?));
     }
     for row in all::<trunk::SealedRow>(tx, TRUNKS).await? {
-        let (trunk, path, password) = row.open(sealer)?;
-        entries.push(DirectoryEntry::Trunk(trunk, path, password));
+        let resource = ResourceRef { kind: ResourceKind::Trunk, id: row.id() };
+        entries.push(readable(resource, row.open(sealer).map(|(t, path, key)| DirectoryEntry::Trunk(t, path, key))));
     }
     Ok((sequence, entries))
+}
+
+/// One row that cannot be read must not keep all others from the call core.
+fn readable(resource: ResourceRef, opened: Result<DirectoryEntry, DbError>) -> DirectoryEntry {
+    opened.unwrap_or_else(|error| DirectoryEntry::Unreadable(resource, error.to_string()))
 }
 
 async fn entry(tx: &mut Tx, sealer: &Sealer, resource: ResourceRef) -> Result<DirectoryEntry, DbError> {
@@ -100,13 +105,13 @@ async fn entry(tx: &mut Tx, sealer: &Sealer, resource: ResourceRef) -> Result<Di
         }
         ResourceKind::Subscriber => {
             let row = one::<subscriber::SealedRow>(tx, SUBSCRIBER, id).await?;
-            let opened = row.map(|row| row.open(sealer)).transpose()?;
-            opened.map(|(subscriber, secrets)| DirectoryEntry::Subscriber(subscriber, secrets))
+            let opened = row.map(|row| row.open(sealer));
+            opened.map(|opened| readable(resource, opened.map(|(s, secrets)| DirectoryEntry::Subscriber(s, secrets))))
         }
         ResourceKind::Trunk => {
             let row = one::<trunk::SealedRow>(tx, TRUNK, id).await?;
-            let opened = row.map(|row| row.open(sealer)).transpose()?;
-            opened.map(|(trunk, path, password)| DirectoryEntry::Trunk(trunk, path, password))
+            let opened = row.map(|row| row.open(sealer));
+            opened.map(|opened| readable(resource, opened.map(|(t, path, key)| DirectoryEntry::Trunk(t, path, key))))
         }
         _ => None,
     };

@@ -84,6 +84,10 @@ pub(crate) struct SealedRow {
 }
 
 impl SealedRow {
+    pub(crate) const fn id(&self) -> Uuid {
+        self.subscriber.id
+    }
+
     pub(crate) fn open(self, sealer: &Sealer) -> Result<(Subscriber, SubscriberSecrets), DbError> {
         let row = self.subscriber.id;
         let secrets = SubscriberSecrets {

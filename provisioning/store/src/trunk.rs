@@ -71,6 +71,10 @@ pub(crate) struct SealedRow {
 }
 
 impl SealedRow {
+    pub(crate) const fn id(&self) -> Uuid {
+        self.trunk.id
+    }
+
     pub(crate) fn open(self, sealer: &Sealer) -> Result<(Trunk, AccountPath, Option<Secret<String>>), DbError> {
         let password = self.password.map(|sealed| sealer.open(PASSWORD, self.trunk.id, &sealed)).transpose()?;
         Ok((self.trunk.resource()?, parsed("account.path", &self.path)?, password))

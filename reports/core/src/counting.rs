@@ -2,7 +2,8 @@
 //!
 //! What is counted where (ITU-T E.425, per originating attempt):
 //! - an attempt counts once, in the interval of its INVITE: at `Attempted` and `AnswerAborted` (unanswered for the
-//!   caller, by its cause), or at `Answered`;
+//!   caller, by its cause), or at `Answered`. An `AnswerAborted` after `Answered` takes that answer back: the attempt
+//!   and its delay stay counted, its outcome becomes that of the cause;
 //! - the end of an answered call counts in the interval of the end. `Ended` repeats the answer and never counts the
 //!   attempt, also when recovery wrote it: the answer was journaled before the caller heard it;
 //! - subjects: the installation, every account from the root down to the caller's own (an account's figures are those
@@ -56,6 +57,11 @@ pub const fn interval_start(at: Timestamp) -> Timestamp {
 pub fn count(fact: &Fact) -> Option<Delta> {
     match fact {
         Fact::Attempted(e) => Some(attempt(&e.setup, unanswered(e.cause), e.pdd_ms)),
+        Fact::AnswerAborted(e) if e.after_answered => Some(Delta {
+            start: interval_start(e.setup.invited_at),
+            subjects: subjects(&e.setup),
+            counters: Counters { answered: -1, ..unanswered(e.cause) },
+        }),
         Fact::AnswerAborted(e) => Some(attempt(&e.setup, unanswered(e.cause), Some(e.pdd_ms))),
         Fact::Answered(e) => Some(attempt(&e.setup, Counters { answered: 1, ..Counters::default() }, Some(e.pdd_ms))),
         Fact::Ended(e) => Some(end(e)),
@@ -159,8 +165,11 @@ mod tests {
         check(&answered(1, at), 0, with_pdd(Counters { answered: 1, ..one }));
         check(&attempted(1, at, ReleaseCause::UserBusy, None), 0, Counters { user_busy: 1, ..one });
         check(&attempted(1, at, ReleaseCause::NoAnswer, Some(700)), 0, with_pdd(Counters { no_answer: 1, ..one }));
-        check(&aborted(1, at, ReleaseCause::CancelledRinging), 0, with_pdd(Counters { no_answer: 1, ..one }));
-        check(&aborted(1, at, ReleaseCause::AnswerHoldExpired), 0, with_pdd(Counters { network_failure: 1, ..one }));
+        let cancelled = ReleaseCause::CancelledRinging;
+        check(&aborted(1, at, cancelled, false), 0, with_pdd(Counters { no_answer: 1, ..one }));
+        check(&aborted(1, at, cancelled, true), 0, Counters { answered: -1, no_answer: 1, ..none });
+        let expired = Counters { network_failure: 1, ..one };
+        check(&aborted(1, at, ReleaseCause::AnswerHoldExpired, false), 0, with_pdd(expired));
         let end = Counters { ended: 1, conversation_ms: 60_000, packets_received: 5_990, packets_lost: 10, ..none };
         check(&ended(1, at, 60_000, false), INTERVAL_MS, end);
         check(&ended(1, at, 60_000, true), INTERVAL_MS, Counters { estimated: 1, ..end });
@@ -194,7 +203,12 @@ mod tests {
             (0_u128..50, 0_i64..5_000_000, cause.clone(), proptest::option::of(0_i64..9_000))
                 .prop_map(|(call, at, cause, pdd)| attempted(call, at, cause, pdd)),
             (0_u128..50, 0_i64..5_000_000).prop_map(|(call, at)| answered(call, at)),
-            (0_u128..50, 0_i64..5_000_000, cause).prop_map(|(call, at, cause)| aborted(call, at, cause)),
+            (0_u128..50, 0_i64..5_000_000, cause, any::<bool>()).prop_map(|(call, at, cause, after_answered)| aborted(
+                call,
+                at,
+                cause,
+                after_answered
+            )),
             (0_u128..50, 0_i64..5_000_000, 0_i64..2_000_000, any::<bool>())
                 .prop_map(|(call, at, duration, estimated)| ended(call, at, duration, estimated)),
         ]
@@ -203,6 +217,14 @@ mod tests {
     proptest! {
         #[test]
         fn intervals_sum_to_the_naive_count(facts in proptest::collection::vec(any_fact(), 0..60)) {
+            // What an aborted answer takes back was journaled before.
+            let facts: Vec<Fact> = facts.into_iter().flat_map(|fact| match &fact {
+                Fact::AnswerAborted(e) if e.after_answered => {
+                    let (setup, answered_at, pdd_ms) = (e.setup.clone(), e.answered_at, e.pdd_ms);
+                    vec![Fact::Answered(Answered { setup, answered_at, pdd_ms }), fact]
+                }
+                _ => vec![fact],
+            }).collect();
             let mut tally = Tally::default();
             facts.iter().for_each(|fact| tally.add(fact));
             let mut sum = Counters::default();
@@ -213,8 +235,9 @@ mod tests {
                 }
             }
             let number = |of: fn(&Fact) -> bool| i64::try_from(facts.iter().filter(|f| of(f)).count()).unwrap();
-            prop_assert_eq!(sum.attempts, number(|f| !matches!(f, Fact::Ended(_))));
-            prop_assert_eq!(sum.answered, number(|f| matches!(f, Fact::Answered(_))));
+            let taken_back = number(|f| matches!(f, Fact::AnswerAborted(e) if e.after_answered));
+            prop_assert_eq!(sum.attempts, number(|f| !matches!(f, Fact::Ended(_))) - taken_back);
+            prop_assert_eq!(sum.answered, number(|f| matches!(f, Fact::Answered(_))) - taken_back);
             prop_assert_eq!(sum.ended, number(|f| matches!(f, Fact::Ended(_))));
             let outcomes = sum.answered + sum.user_busy + sum.no_answer + sum.terminal_reject + sum.address_error
                 + sum.network_failure;

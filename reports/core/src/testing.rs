@@ -72,7 +72,7 @@ pub(crate) fn attempted(call: u128, at_ms: i64, cause: ReleaseCause, pdd_ms: Opt
     Fact::Attempted(Attempted { ended_at: setup.invited_at.plus_ms(9_000), setup, status: 486, cause, pdd_ms })
 }
 
-pub(crate) fn aborted(call: u128, at_ms: i64, cause: ReleaseCause) -> Fact {
+pub(crate) fn aborted(call: u128, at_ms: i64, cause: ReleaseCause, after_answered: bool) -> Fact {
     let setup = setup(call, at_ms);
     let answered_at = setup.invited_at.plus_ms(4_000);
     let ended_at = answered_at.plus_ms(500);
@@ -84,6 +84,7 @@ pub(crate) fn aborted(call: u128, at_ms: i64, cause: ReleaseCause) -> Fact {
         status: 503,
         cause,
         pdd_ms: 700,
+        after_answered,
     })
 }
 

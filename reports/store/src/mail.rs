@@ -106,7 +106,7 @@ pub struct Delivery {
     pub sent: usize,
     /// Messages that wait for another attempt.
     pub retried: usize,
-    /// Messages that were given up: the root raises an alarm for these.
+    /// Messages that were given up.
     pub given_up: usize,
 }
 

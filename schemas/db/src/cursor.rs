@@ -13,8 +13,8 @@ const INSERT: &str = "INSERT INTO consumer_cursor (consumer, source, epoch, sequ
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (consumer, source) DO NOTHING";
 const UPDATE: &str = "UPDATE consumer_cursor SET epoch = $3, sequence = $4, updated_at = $5 \
     WHERE consumer = $1 AND source = $2 AND epoch = $6 AND sequence = $7";
-const SLOWEST: &str = "SELECT epoch, sequence FROM consumer_cursor WHERE source = $1 ORDER BY epoch, sequence LIMIT 1";
-pub(crate) const ALL: &[&str] = &[LOAD, INSERT, UPDATE, SLOWEST];
+const OF_SOURCE: &str = "SELECT consumer, epoch, sequence FROM consumer_cursor WHERE source = $1 ORDER BY consumer";
+pub(crate) const ALL: &[&str] = &[LOAD, INSERT, UPDATE, OF_SOURCE];
 
 /// A place in a feed: the record last read. The begin of all feeds is `(0, 0)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -70,13 +70,19 @@ pub async fn peek(db: &Db, consumer: &str, source: &str) -> Result<Position, DbE
     Ok(row.map_or(Position::START, |(epoch, sequence)| Position { epoch, sequence }))
 }
 
-/// The slowest consumer's place in `source`, before which a feed may be pruned; none when nobody ever read.
+/// The place in `source` that all have read up to, before which a feed may be pruned: of every consumer that has a
+/// cursor, and of those in `expected`, who stand at [`Position::START`] until they have committed once.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn slowest(db: &Db, source: &str) -> Result<Option<Position>, DbError> {
-    let row: Option<(i64, i64)> = crate::on_db!(db, c => sqlx::query_as(SLOWEST).bind(source).fetch_optional(c).await)?;
-    Ok(row.map(|(epoch, sequence)| Position { epoch, sequence }))
+pub async fn slowest(db: &Db, source: &str, expected: &[&str]) -> Result<Position, DbError> {
+    let rows: Vec<(String, i64, i64)> =
+        crate::on_db!(db, c => sqlx::query_as(OF_SOURCE).bind(source).fetch_all(c).await)?;
+    if expected.iter().any(|name| rows.iter().all(|(consumer, ..)| consumer != name)) {
+        return Ok(Position::START);
+    }
+    let places = rows.into_iter().map(|(_, epoch, sequence)| Position { epoch, sequence });
+    Ok(places.min().unwrap_or(Position::START))
 }
 
 /// Moves a cursor from where it was read to `to`, in the transaction of the effects. What was read twice by two

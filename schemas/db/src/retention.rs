@@ -20,13 +20,18 @@ pub struct Pruned {
     pub events: u64,
 }
 
-/// Deletes stored answers older than `answers_before`; messages that were sent or given up and events that every
-/// consumer has read, both older than `before`.
+/// Deletes stored answers older than `answers_before`; messages that were sent or given up, and events that
+/// `consumers` and whoever else has a cursor have read, both older than `before`.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prune(db: &Db, answers_before: Timestamp, before: Timestamp) -> Result<Pruned, DbError> {
-    let read_by_all = cursor::slowest(db, feed::SOURCE).await?.map_or(0, |slowest| slowest.sequence);
+pub async fn prune(
+    db: &Db,
+    consumers: &[&str],
+    answers_before: Timestamp,
+    before: Timestamp,
+) -> Result<Pruned, DbError> {
+    let read_by_all = cursor::slowest(db, feed::SOURCE, consumers).await?.sequence;
     let written = db.write::<_, Infallible, _>(move |tx| {
         Box::pin(async move {
             Ok(Pruned {

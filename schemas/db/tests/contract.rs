@@ -112,8 +112,12 @@ mod contract {
             let ctx = caller(&World::new());
             mutate(&db, &ctx, Some("k1"), "a").await.unwrap();
             let (old, later) = (Timestamp(0), Timestamp(i64::MAX));
-            assert_eq!(db::retention::prune(&db, old, old).await.unwrap(), Pruned::default(), "all is young");
-            let unread = db::retention::prune(&db, old, later).await.unwrap();
+            assert_eq!(
+                db::retention::prune(&db, &["slow"], old, old).await.unwrap(),
+                Pruned::default(),
+                "all is young"
+            );
+            let unread = db::retention::prune(&db, &["slow"], old, later).await.unwrap();
             assert_eq!(unread, Pruned::default(), "nobody has read");
             for (consumer, sequence) in [("fast", 2), ("slow", 1)] {
                 let to = Position::new(0, sequence);
@@ -124,7 +128,9 @@ mod contract {
                 });
                 moved.await.unwrap();
             }
-            let pruned = db::retention::prune(&db, later, later).await.unwrap();
+            let waiting = db::retention::prune(&db, &["slow", "new"], old, later).await.unwrap();
+            assert_eq!(waiting, Pruned::default(), "one that is expected has never read");
+            let pruned = db::retention::prune(&db, &["slow"], later, later).await.unwrap();
             assert_eq!(pruned, Pruned { answers: 1, messages: 0, events: 1 });
             let kept: Vec<i64> = feed::read_after(&db, 0, 100).await.unwrap().iter().map(|r| r.sequence).collect();
             assert_eq!((kept, feed::head(&db).await.unwrap()), (vec![2], 2), "the sequence goes on");
@@ -268,7 +274,9 @@ mod contract {
             step(a, b).await.unwrap();
             assert!(step(a, Position::new(3, 1)).await.is_err(), "it is not there any more");
             assert!(step(b, a).await.is_err(), "backwards");
-            assert_eq!(cursor::slowest(&db, "journal:a").await.unwrap(), Some(b));
+            assert_eq!(cursor::slowest(&db, "journal:a", &["billing"]).await.unwrap(), b);
+            assert_eq!(cursor::slowest(&db, "journal:a", &["billing", "reports"]).await.unwrap(), start);
+            assert_eq!(cursor::slowest(&db, "journal:b", &[]).await.unwrap(), start, "nobody ever read");
         })
         .await;
     }

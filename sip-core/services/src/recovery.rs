@@ -13,12 +13,16 @@ struct Open {
     answered: Answered,
     /// What an [`Fact::Interim`] proves: it lasted at least this long.
     elapsed_ms: i64,
+    /// The last sign of life of the run that answered it, once that run is over.
+    last_sign: Option<Timestamp>,
 }
 
-/// The fold over the facts of an epoch.
+/// The fold over the facts of one or more epochs. Each call ends at the last sign of life of the run that carried it:
+/// a run that was started later and died before it had ended the calls proves nothing about them.
 #[derive(Debug, Default)]
 pub struct OpenCalls {
     calls: HashMap<CallId, Open>,
+    /// Of the epoch that is read.
     last_sign: Option<Timestamp>,
 }
 
@@ -26,12 +30,18 @@ impl OpenCalls {
     /// Takes the next fact, in journal order.
     pub fn apply(&mut self, fact: &Fact) {
         match fact {
-            Fact::Started(started) => self.seen(started.at),
+            Fact::Started(started) => {
+                for open in self.calls.values_mut() {
+                    open.last_sign = open.last_sign.or(self.last_sign);
+                }
+                self.last_sign = Some(started.at);
+            }
             Fact::Heartbeat(heartbeat) => self.seen(heartbeat.at),
             Fact::Attempted(attempted) => self.seen(attempted.ended_at),
             Fact::Answered(answered) => {
                 self.seen(answered.answered_at);
-                self.calls.insert(answered.setup.call, Open { answered: answered.clone(), elapsed_ms: 0 });
+                self.calls
+                    .insert(answered.setup.call, Open { answered: answered.clone(), elapsed_ms: 0, last_sign: None });
             }
             Fact::Interim(interim) => {
                 self.seen(interim.at);
@@ -62,12 +72,6 @@ impl OpenCalls {
         self.calls.is_empty()
     }
 
-    /// The latest instant of any fact.
-    #[must_use]
-    pub fn last_sign(&self) -> Option<Timestamp> {
-        self.last_sign
-    }
-
     /// The ends that the dead node could not write, oldest answer first: estimated, at its last heartbeat (or any
     /// later fact), by the network. A duration is never negative, nor shorter than an interim fact has proved.
     #[must_use]
@@ -78,6 +82,7 @@ impl OpenCalls {
             .into_values()
             .map(|open| {
                 let answered_at = open.answered.answered_at;
+                let last_sign = open.last_sign.or(last_sign);
                 let by_heartbeat = last_sign.map_or(0, |at| at.ms_since(answered_at));
                 let duration_ms = by_heartbeat.max(open.elapsed_ms).max(0);
                 Ended {
@@ -143,6 +148,25 @@ mod tests {
         facts.iter().for_each(|fact| again.apply(fact));
         ends.into_iter().for_each(|end| again.apply(&Fact::Ended(end)));
         assert!(again.is_empty());
+    }
+
+    #[test]
+    fn a_start_that_failed_is_no_sign_of_life_of_the_run_before() {
+        let (first, second) = (answered(1, 1_000), answered(2, 7_200_000));
+        let started = |at| Fact::Started(Started { at: Timestamp(at), version: "1".to_owned() });
+        let facts = [
+            started(0),
+            Fact::Answered(first),
+            Fact::Heartbeat(Heartbeat { at: Timestamp(9_000), calls_up: 1 }),
+            // An hour later a start that ended before it had written the end.
+            started(3_600_000),
+            started(7_000_000),
+            Fact::Answered(second),
+            Fact::Heartbeat(Heartbeat { at: Timestamp(7_201_000), calls_up: 1 }),
+        ];
+        let mut open = OpenCalls::default();
+        facts.iter().for_each(|fact| open.apply(fact));
+        assert_eq!(open.close().iter().map(|e| e.duration_ms).collect::<Vec<_>>(), vec![8_000, 1_000]);
     }
 
     #[test]

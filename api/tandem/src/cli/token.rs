@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use model::actor::{Permission, Permissions};
-use model::change::{Change, CommitOptions};
+use model::change::{Change, CommitOptions, ResourceKind};
 use model::id::AccountId;
 use provisioning::command::Command;
 use serde_json::json;
@@ -18,8 +18,8 @@ use crate::config::Config;
 pub enum TokenCommand {
     /// Issue a token for an account's subtree; it is shown this once.
     Issue {
-        /// The account (a UUID); left out: the provider.
-        #[arg(long)]
+        /// The account, its global id or UUID; left out: the provider.
+        #[arg(long, value_parser = account_id)]
         account: Option<AccountId>,
         /// Name of the token, unique within the account.
         #[arg(long)]
@@ -28,6 +28,10 @@ pub enum TokenCommand {
         #[arg(long, value_delimiter = ',')]
         permissions: Vec<Permission>,
     },
+}
+
+fn account_id(text: &str) -> Result<AccountId, &'static str> {
+    api_http::global_id::key(ResourceKind::Account, text).ok_or("this is no identifier of an account")
 }
 
 pub async fn run(command: TokenCommand, config: Config, output: Output) -> Result<ExitCode, Failure> {

@@ -3,22 +3,28 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use db::journal::{Health, Journal};
-use fault::catalogue::AlarmType;
+use db::journal::{ADMIT_BACKLOG_MAX, Health, Journal};
+use fault::catalogue::{AlarmType, detector};
 use fault::port::AlarmAuthority;
 use fault::resource::Condition;
 use model::time::{Clock, Timestamp};
 use sip_services::directory::Directory;
 use sip_transport::Node;
 
+use super::consumers::{ConsumerLags, LAG_MAX};
+use super::directory::LeftOut;
 use super::worker::{Step, StepError, WorkerBoard};
 
-/// How long a worker may fail before it is an alarm: a restart of the store is none.
+/// How long a worker may fail, or a consumer be behind, before it is an alarm: a restart of the store is none.
 const TROUBLE_MIN_MS: i64 = 5_000;
-/// Records behind which the journal counts as lagging.
-const BACKLOG_MAX: usize = 4_096;
+/// How long a step of a worker may take: the longest, a monthly report, takes seconds.
+const STEP_MAX_MS: i64 = 300_000;
+/// Records behind which the journal counts as lagging: half of what it may hold before it refuses calls.
+const BACKLOG_MAX: usize = ADMIT_BACKLOG_MAX / 2;
 /// Age of the oldest waiting record at which the journal counts as lagging.
 const LAG_MAX_MS: u64 = 1_000;
+/// How long after a refused call the journal counts as lagging: several looks, so that one alarm covers a bad minute.
+const REFUSED_MS: i64 = 30_000;
 
 /// What the detectors look at.
 pub struct Detectors {
@@ -32,6 +38,10 @@ pub struct Detectors {
     pub journal: Journal,
     /// The workers.
     pub board: WorkerBoard,
+    /// How far the consumers are behind.
+    pub lags: ConsumerLags,
+    /// What the call core cannot use.
+    pub left_out: Arc<ArcSwap<LeftOut>>,
     /// Name of this node.
     pub node_name: Arc<str>,
     /// The clock.
@@ -45,9 +55,11 @@ impl Detectors {
     /// When the node database cannot be written.
     pub async fn look(&self) -> Result<Step, StepError> {
         let now = self.clock.now().utc;
-        self.authority.observe("trunks", self.trunks(), now).await?;
-        self.authority.observe("journal", self.journal(), now).await?;
-        self.authority.observe("consumers", self.consumers(now), now).await?;
+        self.authority.observe(detector::TRUNKS, self.trunks(), now).await?;
+        self.authority.observe(detector::JOURNAL, self.journal(now), now).await?;
+        self.authority.observe(detector::CONSUMERS, self.consumers(now), now).await?;
+        self.authority.observe(detector::WORKERS, self.workers(now), now).await?;
+        self.authority.observe(detector::DIRECTORY, self.directory(), now).await?;
         Ok(Step::Idle)
     }
 
@@ -68,31 +80,74 @@ impl Detectors {
             .collect()
     }
 
-    fn journal(&self) -> Vec<Condition> {
+    fn journal(&self, now: Timestamp) -> Vec<Condition> {
         let (backlog, lag_ms) = (self.journal.backlog(), self.journal.lag_ms());
+        let refused_at = self.journal.refused_at().filter(|at| now.ms_since(*at) < REFUSED_MS);
         let text = match self.journal.health() {
             Health::Failing { since, error } => format!("the journal cannot be written since {since}: {error}"),
-            Health::Closed => return Vec::new(),
+            // The detectors stop before an orderly close: this is the end of its writer.
+            Health::Closed => "the journal takes no records any more: restart the node".to_owned(),
             Health::Good if backlog > BACKLOG_MAX || lag_ms > LAG_MAX_MS => {
                 format!("{backlog} records wait for the disk, the oldest for {lag_ms} ms")
             }
-            Health::Good => return Vec::new(),
+            Health::Good => match refused_at {
+                Some(at) => format!("calls were refused because the disk is slow, the last one at {at}"),
+                None => return Vec::new(),
+            },
         };
         let resource = format!("journal:{}", self.node_name);
         vec![Condition { alarm_type: AlarmType::JournalLag, resource, path: None, severity: None, text }]
     }
 
     fn consumers(&self, now: Timestamp) -> Vec<Condition> {
-        let troubles = self.board.troubles();
-        troubles
-            .into_iter()
-            .filter(|(_, trouble)| now.ms_since(trouble.since) >= TROUBLE_MIN_MS)
-            .map(|(worker, trouble)| Condition {
+        let lags = self.lags.list().into_iter();
+        let behind = lags.filter_map(|(consumer, lag)| Some((consumer, lag.records, lag.over_since?)));
+        behind
+            .filter(|(.., since)| now.ms_since(*since) >= TROUBLE_MIN_MS)
+            .map(|(consumer, records, since)| Condition {
                 alarm_type: AlarmType::ConsumerLag,
-                resource: format!("worker:{}/{worker}", self.node_name),
+                resource: format!("consumer:{}/{consumer}", self.node_name),
                 path: None,
                 severity: None,
-                text: format!("{worker} fails since {}: {}", trouble.since, trouble.error),
+                text: format!("{consumer} is {records} records behind, and more than {LAG_MAX} since {since}"),
+            })
+            .collect()
+    }
+
+    fn workers(&self, now: Timestamp) -> Vec<Condition> {
+        let condition = |worker: &'static str, text: String| Condition {
+            alarm_type: AlarmType::WorkerFailing,
+            resource: format!("worker:{}/{worker}", self.node_name),
+            path: None,
+            severity: None,
+            text,
+        };
+        let troubles = self.board.troubles();
+        let fails = troubles.iter().filter(|(_, trouble)| now.ms_since(trouble.since) >= TROUBLE_MIN_MS);
+        let mut conditions: Vec<Condition> = fails
+            .map(|(worker, trouble)| {
+                condition(worker, format!("{worker} fails since {}: {}", trouble.since, trouble.error))
+            })
+            .collect();
+        let steps = self.board.steps().into_iter();
+        let hangs =
+            steps.filter(|(worker, since)| now.ms_since(*since) >= STEP_MAX_MS && !troubles.contains_key(worker));
+        conditions.extend(hangs.map(|(worker, since)| {
+            condition(worker, format!("{worker} has not come back from a step that it began at {since}"))
+        }));
+        conditions
+    }
+
+    fn directory(&self) -> Vec<Condition> {
+        let left_out = self.left_out.load();
+        left_out
+            .iter()
+            .map(|(resource, why)| Condition {
+                alarm_type: AlarmType::DirectoryIncomplete,
+                resource: format!("{}:{}", resource.kind.as_str(), resource.id),
+                path: None,
+                severity: None,
+                text: why.clone(),
             })
             .collect()
     }

@@ -3,8 +3,9 @@
 //! A change event names the resources that it touched; they are read as they are now and applied as one step, in
 //! batches of at most [`BATCH_PERIOD`]. A full comparison every [`COMPARE_PERIOD`] heals whatever was missed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use model::change::{ResourceKind, ResourceRef};
@@ -35,13 +36,10 @@ pub enum DirectoryError {
     /// The feed of the store could not be read.
     #[error("the feed of the store could not be read")]
     Feed(#[from] db::feed::FeedError),
-    /// A stored secret is no digest.
-    #[error("the digest secret of subscriber {subscriber} is malformed; set its password anew")]
-    Secret {
-        /// Whose.
-        subscriber: SubscriberId,
-    },
 }
+
+/// What the core cannot use, and why. It acts as if these did not exist.
+pub type LeftOut = BTreeMap<ResourceRef, String>;
 
 /// The reconciler of the directory.
 pub struct DirectoryFeed {
@@ -50,6 +48,8 @@ pub struct DirectoryFeed {
     directory: Arc<ArcSwap<Directory>>,
     sequence: i64,
     version: watch::Sender<u64>,
+    left_out: Arc<ArcSwap<LeftOut>>,
+    compare_at: Option<Instant>,
 }
 
 impl DirectoryFeed {
@@ -59,9 +59,30 @@ impl DirectoryFeed {
     /// When the store cannot be read.
     pub async fn load(source: Arc<dyn DirectorySource>, store: db::Db) -> Result<Self, DirectoryError> {
         let (sequence, entries) = source.directory_snapshot().await?;
-        let directory = Directory::default().apply(changes(entries)?);
+        let mut left_out = LeftOut::new();
+        let directory = Directory::default().apply(changes(entries, &mut left_out));
         let directory = Arc::new(ArcSwap::from_pointee(directory));
-        Ok(Self { source, store, directory, sequence, version: watch::Sender::new(0) })
+        let left_out = Arc::new(ArcSwap::from_pointee(left_out));
+        Ok(Self { source, store, directory, sequence, version: watch::Sender::new(0), left_out, compare_at: None })
+    }
+
+    /// What the core cannot use.
+    #[must_use]
+    pub fn left_out(&self) -> Arc<ArcSwap<LeftOut>> {
+        Arc::clone(&self.left_out)
+    }
+
+    /// Applies what the feed says, and compares everything when it is time to.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the next call goes on from the same place.
+    pub async fn keep(&mut self, now: Instant) -> Result<(), DirectoryError> {
+        let compare_at = *self.compare_at.get_or_insert(now + COMPARE_PERIOD);
+        if now >= compare_at {
+            self.compare().await?;
+            self.compare_at = Some(now + COMPARE_PERIOD);
+        }
+        self.catch_up().await
     }
 
     /// The picture that the shards read.
@@ -80,7 +101,7 @@ impl DirectoryFeed {
     ///
     /// # Errors
     /// When the store cannot be read; the next call goes on from the same place.
-    pub async fn catch_up(&mut self) -> Result<(), DirectoryError> {
+    async fn catch_up(&mut self) -> Result<(), DirectoryError> {
         loop {
             let records = db::feed::read_after(&self.store, self.sequence, EVENTS_MAX).await?;
             let Some(last) = records.last().map(|record| record.sequence) else {
@@ -99,8 +120,10 @@ impl DirectoryFeed {
             touched.dedup();
             if !touched.is_empty() {
                 let entries = self.source.directory_entries(&touched).await?;
-                let next = self.directory.load().apply(changes(entries)?);
-                self.swap(next);
+                let mut left_out = LeftOut::clone(&self.left_out.load());
+                left_out.retain(|resource, _| touched.binary_search(resource).is_err());
+                let next = self.directory.load().apply(changes(entries, &mut left_out));
+                self.swap(next, left_out);
             }
             self.sequence = last;
         }
@@ -110,19 +133,26 @@ impl DirectoryFeed {
     ///
     /// # Errors
     /// When the store cannot be read; the picture stays as it is.
-    pub async fn compare(&mut self) -> Result<(), DirectoryError> {
+    async fn compare(&mut self) -> Result<(), DirectoryError> {
         let (sequence, entries) = self.source.directory_snapshot().await?;
-        let entries = entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-        let next = self.directory.load().rebuilt(entries.into_iter().filter_map(|change| match change {
-            Some(DirectoryChange::Upsert(entry)) => Some(entry),
-            _ => None,
+        let mut left_out = LeftOut::new();
+        let changes = changes(entries, &mut left_out);
+        let next = self.directory.load().rebuilt(changes.into_iter().filter_map(|change| match change {
+            DirectoryChange::Upsert(entry) => Some(entry),
+            DirectoryChange::Removed(_) => None,
         }));
-        self.swap(next);
+        self.swap(next, left_out);
         self.sequence = self.sequence.max(sequence);
         Ok(())
     }
 
-    fn swap(&self, next: Directory) {
+    fn swap(&self, next: Directory, left_out: LeftOut) {
+        if *self.left_out.load_full() != left_out {
+            for (resource, why) in &left_out {
+                tracing::warn!(kind = resource.kind.as_str(), id = %resource.id, why, "left out of the directory");
+            }
+            self.left_out.store(Arc::new(left_out));
+        }
         self.directory.store(Arc::new(next));
         self.version.send_modify(|version| *version += 1);
     }
@@ -139,12 +169,12 @@ const fn matters(kind: ResourceKind) -> bool {
     )
 }
 
-fn changes(entries: Vec<Provisioned>) -> Result<Vec<DirectoryChange>, DirectoryError> {
-    entries.into_iter().filter_map(|e| entry(e).transpose()).collect()
+fn changes(entries: Vec<Provisioned>, left_out: &mut LeftOut) -> Vec<DirectoryChange> {
+    entries.into_iter().filter_map(|entry| change(entry, left_out)).collect()
 }
 
 /// What one provisioned resource means for the core; sites and tokens mean nothing to it.
-fn entry(provisioned: Provisioned) -> Result<Option<DirectoryChange>, DirectoryError> {
+fn change(provisioned: Provisioned, left_out: &mut LeftOut) -> Option<DirectoryChange> {
     let entry = match provisioned {
         Provisioned::Account(a) => {
             DirectoryEntry::Account(Account { id: a.id, path: a.path, call_limit: a.call_limit, enabled: a.enabled })
@@ -158,8 +188,11 @@ fn entry(provisioned: Provisioned) -> Result<Option<DirectoryChange>, DirectoryE
             international_prefix: d.dial_plan.international_prefix,
         }),
         Provisioned::Subscriber(s, secrets) => {
-            let malformed = || DirectoryError::Secret { subscriber: s.id };
-            let (ha1_md5, ha1_sha256) = digests(&secrets).ok_or_else(malformed)?;
+            let Some((ha1_md5, ha1_sha256)) = digests(&secrets) else {
+                let resource = ResourceRef { kind: ResourceKind::Subscriber, id: s.id.uuid() };
+                left_out.insert(resource, "the digest secret is malformed".to_owned());
+                return removed(resource);
+            };
             DirectoryEntry::Subscriber(Subscriber {
                 id: s.id,
                 account: s.account,
@@ -177,19 +210,25 @@ fn entry(provisioned: Provisioned) -> Result<Option<DirectoryChange>, DirectoryE
             DirectoryEntry::Number(Number { id: n.id, e164: n.e164, account: n.account, subscriber: n.subscriber })
         }
         Provisioned::Trunk(t, path, password) => DirectoryEntry::Trunk(trunk(t, path, password)),
-        Provisioned::Gone(resource) => {
-            let key = match resource.kind {
-                ResourceKind::Account => DirectoryKey::Account(AccountId::from_uuid(resource.id)),
-                ResourceKind::Domain => DirectoryKey::Domain(DomainId::from_uuid(resource.id)),
-                ResourceKind::Subscriber => DirectoryKey::Subscriber(SubscriberId::from_uuid(resource.id)),
-                ResourceKind::Number => DirectoryKey::Number(NumberId::from_uuid(resource.id)),
-                ResourceKind::Trunk => DirectoryKey::Trunk(TrunkId::from_uuid(resource.id)),
-                _ => return Ok(None),
-            };
-            return Ok(Some(DirectoryChange::Removed(key)));
+        Provisioned::Gone(resource) => return removed(resource),
+        Provisioned::Unreadable(resource, why) => {
+            left_out.insert(resource, why);
+            return removed(resource);
         }
     };
-    Ok(Some(DirectoryChange::Upsert(entry)))
+    Some(DirectoryChange::Upsert(entry))
+}
+
+fn removed(resource: ResourceRef) -> Option<DirectoryChange> {
+    let key = match resource.kind {
+        ResourceKind::Account => DirectoryKey::Account(AccountId::from_uuid(resource.id)),
+        ResourceKind::Domain => DirectoryKey::Domain(DomainId::from_uuid(resource.id)),
+        ResourceKind::Subscriber => DirectoryKey::Subscriber(SubscriberId::from_uuid(resource.id)),
+        ResourceKind::Number => DirectoryKey::Number(NumberId::from_uuid(resource.id)),
+        ResourceKind::Trunk => DirectoryKey::Trunk(TrunkId::from_uuid(resource.id)),
+        _ => return None,
+    };
+    Some(DirectoryChange::Removed(key))
 }
 
 fn trunk(

@@ -1,10 +1,13 @@
 //! Background work: each worker has no input, reads what should be done, does it, and may run twice. It is started by
 //! a signal and by a period; its last failure is seen by the detectors.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use model::time::{Clock, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,6 +24,8 @@ pub enum Step {
     More,
     /// No: wait for the signal or the period.
     Idle,
+    /// Not before this time is over.
+    After(Duration),
 }
 
 /// Any failure of a step, as text for log and alarm.
@@ -39,12 +44,26 @@ pub struct Trouble {
 #[derive(Debug, Clone, Default)]
 pub struct WorkerBoard {
     troubles: Arc<Mutex<BTreeMap<&'static str, Trouble>>>,
+    steps: Arc<Mutex<BTreeMap<&'static str, Timestamp>>>,
 }
 
 impl WorkerBoard {
     /// The workers that fail now.
     pub fn troubles(&self) -> BTreeMap<&'static str, Trouble> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The steps that are not over, with their begin.
+    pub fn steps(&self) -> BTreeMap<&'static str, Timestamp> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn step_begins(&self, worker: &'static str, now: Timestamp) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, now);
+    }
+
+    fn step_ends(&self, worker: &'static str) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
     }
 
     fn report(&self, worker: &'static str, failure: Option<String>, now: Timestamp) -> bool {
@@ -80,7 +99,8 @@ impl Workers {
         self.board.clone()
     }
 
-    /// Runs `step` whenever `signal` changes and at least each `period`, one step at a time.
+    /// Runs `step` whenever `signal` changes and at least each `period`, one step at a time. A step that panics has
+    /// failed, and is tried again.
     pub fn spawn<S, F, Fut>(
         &mut self,
         name: &'static str,
@@ -97,7 +117,10 @@ impl Workers {
             let mut signal = signal;
             let mut failures: u32 = 0;
             while !*stop.borrow() {
-                let outcome = step().await;
+                board.step_begins(name, clock.now().utc);
+                let outcome = AssertUnwindSafe(step()).catch_unwind().await;
+                let outcome = outcome.unwrap_or_else(|panic| Err(panic_text(&*panic).into()));
+                board.step_ends(name);
                 let now = clock.now().utc;
                 let pause = match outcome {
                     Ok(step) => {
@@ -105,10 +128,11 @@ impl Workers {
                         if board.report(name, None, now) {
                             tracing::info!(worker = name, "the worker works again");
                         }
-                        if step == Step::More {
-                            continue;
+                        match step {
+                            Step::More => continue,
+                            Step::Idle => period,
+                            Step::After(wait) => wait,
                         }
-                        period
                     }
                     Err(error) => {
                         failures = failures.saturating_add(1);
@@ -139,6 +163,11 @@ impl Workers {
             }
         }
     }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("a defect of the program: {}", text.unwrap_or("a panic without a text"))
 }
 
 /// Comes back when the signal changes; never, when there is none (any more).
@@ -183,6 +212,7 @@ mod tests {
                 match round {
                     0 => Ok(Step::More),
                     1 => Err("the store is away".into()),
+                    3 => panic!("a defect"),
                     _ => Ok(Step::Idle),
                 }
             }
@@ -197,8 +227,9 @@ mod tests {
         assert_eq!(heard.recv().await, Some(2));
         signal.send_replace(1);
         assert_eq!(heard.recv().await, Some(3));
-        assert!(board.troubles().is_empty(), "it recovered");
+        assert_eq!(heard.recv().await, Some(4), "a panic is a failure like others");
         workers.stop().await;
-        assert!(rounds.load(Ordering::SeqCst) >= 4);
+        assert!(board.troubles().is_empty() && board.steps().is_empty(), "it recovered");
+        assert!(rounds.load(Ordering::SeqCst) >= 5);
     }
 }

@@ -190,6 +190,7 @@ struct State {
     in_flight_since: Option<Instant>,
     reserved: usize,
     failing: Option<(Timestamp, String)>,
+    refused_at: Option<Timestamp>,
     stopping: bool,
     stopped: bool,
     page_limit: Option<u32>,
@@ -299,6 +300,7 @@ impl Journal {
             || shared.lag_ms(&state) > shared.options.admit_lag_max_ms
             || state.taken() + PLACES_PER_CALL > shared.options.places_max;
         if behind || state.failing.is_some() || state.stopping || state.stopped {
+            state.refused_at = Some(shared.clock.now().utc);
             return Err(JournalFull);
         }
         state.reserved += PLACES_PER_CALL;
@@ -315,6 +317,12 @@ impl Journal {
             Some((since, error)) => Health::Failing { since: *since, error: error.clone() },
             None => Health::Good,
         }
+    }
+
+    /// When a call was last refused for want of the journal.
+    #[must_use]
+    pub fn refused_at(&self) -> Option<Timestamp> {
+        self.inner.shared.lock().refused_at
     }
 
     /// Records that wait for the disk.

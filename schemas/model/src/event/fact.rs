@@ -344,4 +344,9 @@ pub struct AnswerAborted {
     /// Post-dial delay, milliseconds.
     #[n(6)]
     pub pdd_ms: i64,
+    /// Whether `answered` stands before it in the journal: the caller gave up while that was on its way to the disk.
+    /// False when the callee's answer was unwanted from the start, as after a CANCEL.
+    #[n(7)]
+    #[cbor(default)]
+    pub after_answered: bool,
 }

@@ -117,6 +117,21 @@ fn facts() -> Vec<(&'static str, &'static str, Fact)> {
                 status: 503,
                 cause: ReleaseCause::AnswerHoldExpired,
                 pdd_ms: 900,
+                after_answered: false,
+            }),
+        ),
+        (
+            "fact-answer_aborted-2",
+            include_str!("samples/fact-answer_aborted-2.hex"),
+            Fact::AnswerAborted(AnswerAborted {
+                setup: setup(),
+                answered_at: AT.plus_ms(4_000),
+                ended_at: AT.plus_ms(4_500),
+                duration_ms: 500,
+                status: 503,
+                cause: ReleaseCause::AnswerHoldExpired,
+                pdd_ms: 900,
+                after_answered: true,
             }),
         ),
     ]
@@ -341,10 +356,19 @@ fn any_fact() -> impl Strategy<Value = Fact> {
             Fact::Attempted(Attempted { setup, ended_at, status, cause, pdd_ms })
         },
     );
-    let aborted = (answers(), times(), any::<i64>(), any::<u16>(), causes()).prop_map(
-        |(answered, ended_at, duration_ms, status, cause)| {
+    let aborted = (answers(), times(), any::<i64>(), any::<u16>(), causes(), any::<bool>()).prop_map(
+        |(answered, ended_at, duration_ms, status, cause, after_answered)| {
             let Answered { setup, answered_at, pdd_ms } = answered;
-            Fact::AnswerAborted(AnswerAborted { setup, answered_at, ended_at, duration_ms, status, cause, pdd_ms })
+            Fact::AnswerAborted(AnswerAborted {
+                setup,
+                answered_at,
+                ended_at,
+                duration_ms,
+                status,
+                cause,
+                pdd_ms,
+                after_answered,
+            })
         },
     );
     prop_oneof![started, heartbeat, interim, attempted, answers().prop_map(Fact::Answered), ends(), aborted]

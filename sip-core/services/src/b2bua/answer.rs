@@ -103,9 +103,9 @@ impl Calls {
             }
         };
         let Some(mut call) = self.remove(io, key) else { return };
-        let (at, pdd) = match &call.state {
-            State::Answering { answer, .. } => (answer.at, Some(answer.pdd_ms)),
-            State::Calling { .. } | State::Releasing { .. } | State::Talking { .. } => (io.now, call.pdd_ms),
+        let (at, pdd, after_answered) = match &call.state {
+            State::Answering { answer, .. } => (answer.at, Some(answer.pdd_ms), true),
+            State::Calling { .. } | State::Releasing { .. } | State::Talking { .. } => (io.now, call.pdd_ms, false),
         };
         io.stats.answers_aborted += 1;
         let fact = AnswerAborted {
@@ -116,6 +116,7 @@ impl Calls {
             status,
             cause,
             pdd_ms: pdd.unwrap_or_else(|| ms_between(call.invited.mono, io.now.mono)),
+            after_answered,
         };
         call.places.append(Fact::AnswerAborted(fact), None);
     }

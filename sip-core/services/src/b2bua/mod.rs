@@ -3,7 +3,8 @@
 //! A call is a caller's leg, a callee's leg and a [`State`]. What an event means is decided in one place per phase:
 //! [`setup`] (INVITE until the callee's final answer), [`answer`] (the callee has answered, the journal not yet), and
 //! [`talk`] (from the caller's 200 to the end). Whatever happens, an admitted call leaves exactly one of `attempted`,
-//! `answer_aborted`, or `answered` followed by `ended` in the journal, and gives back all that it holds.
+//! `answer_aborted` (with or without an `answered` before it), or `answered` followed by `ended` in the journal, and
+//! gives back all that it holds.
 
 mod answer;
 mod call;

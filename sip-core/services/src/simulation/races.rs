@@ -51,6 +51,7 @@ fn a_cancel_before_the_commit() {
     assert_eq!((aborted(&sim).status, aborted(&sim).cause), (487, ReleaseCause::CancelledRinging));
     assert!(sim.phones[BOB].got[0].acknowledged && sim.phones[BOB].got[0].released);
     assert_eq!(sim.kinds(), ["answered", "answer_aborted"], "the late commit changes nothing");
+    assert!(aborted(&sim).after_answered);
 }
 
 #[test]
