@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::grammar::{comma_list, is_all_token};
-use crate::limits::{HEADER_MAX, HEADERS_MAX, MESSAGE_MAX};
+use crate::limits::{HEADER_MAX, HEADERS_MAX, MESSAGE_MAX, RESPONSE_HEADERS_EXTRA};
 use crate::{HeaderName, Message, Method, NameAddr, Uri, Via};
 
 /// Why a message could not be built. All of these are defects of the caller or hostile values passed on.
@@ -73,7 +73,7 @@ impl Writer {
         self.head.extend_from_slice(b"\r\n");
     }
 
-    fn finish(mut self, mut start: Vec<u8>) -> Result<Bytes, BuildError> {
+    fn finish(mut self, mut start: Vec<u8>, fields_max: usize) -> Result<Bytes, BuildError> {
         let length = self.body.len().to_string();
         self.field(b"Content-Length", &[length.as_bytes()]);
         if let Some(error) = self.error {
@@ -82,7 +82,7 @@ impl Writer {
         start.extend_from_slice(&self.head);
         start.extend_from_slice(b"\r\n");
         start.extend_from_slice(&self.body);
-        if start.len() > MESSAGE_MAX || self.fields > HEADERS_MAX {
+        if start.len() > MESSAGE_MAX || self.fields > fields_max {
             return Err(BuildError::TooLarge);
         }
         Ok(Bytes::from(start))
@@ -156,7 +156,7 @@ impl RequestBuilder {
 
     /// The message.
     pub fn finish(self) -> Result<Bytes, BuildError> {
-        self.writer.finish(self.start)
+        self.writer.finish(self.start, HEADERS_MAX)
     }
 }
 
@@ -185,6 +185,12 @@ impl<'a> ResponseBuilder<'a> {
             record_route: false,
             writer: Writer::default(),
         }
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
     }
 
     /// The tag for To when the request had none. A response other than 100 should have one.
@@ -279,7 +285,7 @@ impl<'a> ResponseBuilder<'a> {
         copied.fields = copied.fields.saturating_add(self.writer.fields);
         copied.body = self.writer.body;
         copied.error = copied.error.or(self.writer.error);
-        copied.finish(start)
+        copied.finish(start, HEADERS_MAX.saturating_add(RESPONSE_HEADERS_EXTRA))
     }
 }
 
@@ -322,6 +328,7 @@ fn with_source(value: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Fault;
 
     fn request() -> Message {
         let bytes = RequestBuilder::new(&Method::Invite, b"sip:b@example.com")
@@ -362,6 +369,25 @@ mod tests {
         assert_eq!(response.header(HeaderName::RecordRoute), Some(&b"<sip:p;lr>"[..]));
         assert_eq!((response.status(), response.reason()), (180, &b"Ringing"[..]));
         assert_eq!(*response.method(), Method::Invite);
+    }
+
+    #[test]
+    fn whatever_is_let_in_can_be_answered() {
+        let via = "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx\r\n";
+        let rest = "From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\n\r\n";
+        let fullest = format!("OPTIONS sip:c@d SIP/2.0\r\n{}{rest}", via.repeat(HEADERS_MAX - 4));
+        let request = Message::parse_datagram(fullest.into()).unwrap();
+        let response = ResponseBuilder::response_to(&request, 401, "Unauthorized").header(HeaderName::Server, "x");
+        let response = response.header(HeaderName::WwwAuthenticate, "Digest").to_tag(b"t").finish().unwrap();
+        assert_eq!(response.windows(5).filter(|octets| octets == b"\nVia:").count(), HEADERS_MAX - 4);
+        for hostile in
+            ["Call-ID: a\0b\r\n", "From: \"a\0\" <sip:a@b>;tag=1\r\n", "To: <sip:c@d>\r\n ;x=\0\r\n", "X: \0\r\n"]
+        {
+            let text = format!("OPTIONS sip:c@d SIP/2.0\r\n{via}{hostile}{rest}");
+            let error = Message::parse_datagram(text.into()).unwrap_err();
+            assert_eq!((error.fault(), error.status()), (Fault::Header, Some(400)), "{hostile:?}");
+            assert!(ResponseBuilder::response_to(error.request().unwrap(), 400, "Bad Request").finish().is_ok());
+        }
     }
 
     #[test]

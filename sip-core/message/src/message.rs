@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 use smallvec::SmallVec;
 
 use crate::grammar::{CommaList, comma_list, is_all_token, number, trim};
@@ -406,8 +406,9 @@ impl Scan {
                 self.message.body_start = offset(self.position);
                 return;
             };
-            // A CR on its own might be a line end to the next hop.
-            let clean = memchr(b'\r', content).is_none();
+            // A CR on its own might be a line end to the next hop, a NUL the end of the text. No value of ours may
+            // hold either, so a request with one in its Call-ID could not even be refused.
+            let clean = memchr2(b'\r', 0, content).is_none();
             if matches!(first, b' ' | b'\t') {
                 folds = folds.saturating_add(1);
                 open = open && clean && self.fold(&line, folds);

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Longest time to ring that can be set: the transaction of the caller's INVITE must outlive it.
+pub const RING_TIMEOUT_MAX_MS: u32 = 900_000;
+
 /// Settings of registrar, B2BUA and trunks. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -15,11 +18,12 @@ pub struct ServicesConfig {
     pub expires_max_s: u32,
     /// Registration that is granted when the phone names none, seconds. As the two above.
     pub expires_default_s: u32,
-    /// Contacts of one address of record. Too low: a user's third phone is refused; too high: memory for whoever
+    /// Contacts of one address of record; beyond them the one that was refreshed longest ago gives way. Too low: a user's
+    /// new phone takes the calls away from an old one; too high: memory for whoever
     /// registers without end.
     pub contacts_max: usize,
     /// How long the callee may ring, milliseconds. Too low: people don't reach the phone; too high: calls that nobody
-    /// takes hold ports and limits.
+    /// takes hold ports and limits. At most 900000.
     pub ring_timeout_ms: u32,
     /// How long a callee's 200 may wait for the journal, milliseconds. Too low: a slow disk costs calls; too high: the
     /// caller hears silence after the callee has spoken.
@@ -72,6 +76,9 @@ pub enum InvalidConfig {
     /// A value that must not be zero is.
     #[error("{0} must not be 0")]
     Zero(&'static str),
+    /// It would ring for longer than [`RING_TIMEOUT_MAX_MS`].
+    #[error("ring_timeout_ms must not be above {RING_TIMEOUT_MAX_MS}")]
+    RingTimeout,
     /// The product name would break a header.
     #[error("product must be visible ASCII")]
     Product,
@@ -101,6 +108,9 @@ impl ServicesConfig {
         if let Some((name, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(InvalidConfig::Zero(name));
         }
+        if self.ring_timeout_ms > RING_TIMEOUT_MAX_MS {
+            return Err(InvalidConfig::RingTimeout);
+        }
         if !self.product.bytes().all(|b| (0x20..0x7f).contains(&b)) {
             return Err(InvalidConfig::Product);
         }
@@ -118,6 +128,7 @@ mod tests {
         assert_eq!(default.validate(), Ok(()));
         let check = |config: ServicesConfig, error| assert_eq!(config.validate(), Err(error));
         check(ServicesConfig { expires_min_s: 4_000, ..default.clone() }, InvalidConfig::Expires);
+        check(ServicesConfig { ring_timeout_ms: 900_001, ..default.clone() }, InvalidConfig::RingTimeout);
         check(ServicesConfig { calls_max: 0, ..default.clone() }, InvalidConfig::Zero("calls_max"));
         check(ServicesConfig { product: "a\r\nb".to_owned(), ..default }, InvalidConfig::Product);
     }

@@ -168,6 +168,12 @@ impl Core {
         self.calls.table_sizes()
     }
 
+    /// Requests from outside whose transactions live.
+    #[cfg(test)]
+    pub(crate) fn server_transactions(&self) -> usize {
+        self.io.transactions.servers_len()
+    }
+
     fn timeout(&mut self) {
         let now = self.io.now;
         self.io.transactions.handle_timeout(now.mono);

@@ -80,8 +80,10 @@ impl Io {
     }
 
     /// Finishes a response and sends it; a response that can't be built (a hostile value that we would have to
-    /// repeat) is counted and not sent.
+    /// repeat) is counted and not sent. When it is a final one, its request is given up: it would hold a transaction
+    /// for ever.
     pub fn respond(&mut self, key: ServerKey, builder: ResponseBuilder<'_>) -> Option<Bytes> {
+        let status = builder.status();
         match builder.finish() {
             Ok(bytes) => {
                 self.transactions.respond(self.now.mono, key, bytes.clone());
@@ -89,6 +91,9 @@ impl Io {
             }
             Err(_) => {
                 self.stats.unbuildable += 1;
+                if status >= 200 {
+                    self.transactions.abandon(self.now.mono, key);
+                }
                 None
             }
         }

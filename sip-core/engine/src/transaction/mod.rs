@@ -73,6 +73,10 @@ pub struct TransactionConfig {
     /// Most transactions at a time, client and server each. Too low: requests are refused with 503 under load that
     /// the node could carry; too high: a flood fills the memory (a transaction takes about 2 KiB).
     pub transactions_max: usize,
+    /// How long an INVITE may wait for its next response of ours before it is forgotten. It must be longer than anybody
+    /// may ring. Too low: calls that ring for long can't be answered; too high: requests that a defect left unanswered
+    /// hold their place for long.
+    pub invite_max: Duration,
     /// Answer to the source port even when the client asks for no `rport`. Off is the standard; on helps phones
     /// behind NAT that don't know RFC 3581.
     pub force_rport: bool,
@@ -80,7 +84,12 @@ pub struct TransactionConfig {
 
 impl Default for TransactionConfig {
     fn default() -> Self {
-        Self { timers: Timers::default(), transactions_max: 200_000, force_rport: false }
+        Self {
+            timers: Timers::default(),
+            transactions_max: 200_000,
+            invite_max: Duration::from_secs(1_800),
+            force_rport: false,
+        }
     }
 }
 
@@ -149,7 +158,7 @@ pub enum TransactionEvent {
         /// The client transaction.
         key: ClientKey,
     },
-    /// A server transaction is over after its final response.
+    /// A server transaction is over: after its final response, or because none was given for too long.
     ServerTerminated {
         /// The server transaction.
         key: ServerKey,
@@ -231,6 +240,12 @@ impl Transactions {
     #[must_use]
     pub fn len(&self) -> usize {
         self.clients.len().saturating_add(self.servers.len())
+    }
+
+    /// Server transactions that live now.
+    #[must_use]
+    pub fn servers_len(&self) -> usize {
+        self.servers.len()
     }
 
     /// Whether no transaction lives.
@@ -315,7 +330,15 @@ impl Transactions {
     /// An answer to a transaction that is gone, or a second final, is dropped.
     pub fn respond(&mut self, now: Instant, key: ServerKey, response: Bytes) {
         let Some(server) = self.servers.get_mut(&key.0) else { return };
-        server.respond(now, &self.config.timers, response, &mut self.out);
+        server.respond(now, &self.config, response, &mut self.out);
+        self.settle_server(key.0);
+    }
+
+    /// Gives up a request that can't be answered. Its repetitions are absorbed until the client has given up too; then
+    /// its place is free.
+    pub fn abandon(&mut self, now: Instant, key: ServerKey) {
+        let Some(server) = self.servers.get_mut(&key.0) else { return };
+        server.abandon(now, &self.config.timers);
         self.settle_server(key.0);
     }
 
@@ -410,7 +433,9 @@ impl Transactions {
         }
         let serial = self.next_serial();
         let is_invite = *msg.method() == Method::Invite;
-        self.servers.insert(serial, Server::new(is_invite, response_peer, hash));
+        let server = Server::new(now, &self.config, is_invite, response_peer, hash);
+        self.timers.schedule(Owner::Server(serial), server.deadline());
+        self.servers.insert(serial, server);
         self.servers_by_hash.insert(hash, serial);
         let key = ServerKey(serial);
         if *msg.method() == Method::Cancel {

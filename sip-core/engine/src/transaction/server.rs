@@ -8,14 +8,18 @@ use sip_message::build::ResponseBuilder;
 use sip_message::{HeaderName, Message};
 
 use super::key::KeyHash;
-use super::{Output, ServerKey, Timers, TransactionEvent};
+use super::{Output, ServerKey, Timers, TransactionConfig, TransactionEvent};
 use crate::{Peer, Transport};
 
 #[derive(Debug, Clone)]
 enum State {
-    /// Trying or Proceeding: the last provisional response answers retransmissions.
+    /// Trying or Proceeding: the last provisional response answers retransmissions. The user owes a final response; one
+    /// that never comes must not keep the transaction for ever. It looks up each 64*T1, so that the timers of those
+    /// that were answered don't pile up until then.
     Proceeding {
         last: Option<Bytes>,
+        look: Instant,
+        until: Instant,
     },
     /// A final response that is no 2xx to an INVITE. INVITE: G repeats it until the ACK, H gives up. Others: J.
     Completed {
@@ -23,7 +27,7 @@ enum State {
         repeat: Option<(Instant, Duration)>,
         until: Instant,
     },
-    /// The ACK came; I absorbs further ones.
+    /// The ACK came; I absorbs further ones. Or there is no final response to give.
     Confirmed {
         until: Instant,
     },
@@ -44,8 +48,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(is_invite: bool, peer: Peer, hash: KeyHash) -> Self {
-        Self { state: State::Proceeding { last: None }, peer, hash, is_invite, told: false }
+    pub(super) fn new(now: Instant, config: &TransactionConfig, is_invite: bool, peer: Peer, hash: KeyHash) -> Self {
+        // RFC 4320, section 4.1: nobody waits longer than 64*T1 for the answer to a request that is no INVITE.
+        let look = now + config.timers.t1_64();
+        let until = if is_invite { now + config.invite_max } else { look };
+        Self { state: State::Proceeding { last: None, look, until }, peer, hash, is_invite, told: false }
     }
 
     pub(super) fn peer(&self) -> Peer {
@@ -66,19 +73,24 @@ impl Server {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Proceeding { .. } | State::Over => None,
+            State::Proceeding { look, until, .. } => Some((*look).min(*until)),
+            State::Over => None,
             State::Completed { repeat, until, .. } => Some(repeat.map_or(*until, |(at, _)| at.min(*until))),
             State::Confirmed { until } | State::Accepted { until } => Some(*until),
         }
     }
 
-    pub(super) fn respond(&mut self, now: Instant, timers: &Timers, response: Bytes, out: &mut Output) {
+    pub(super) fn respond(&mut self, now: Instant, config: &TransactionConfig, response: Bytes, out: &mut Output) {
+        let timers = &config.timers;
         let Some(status) = status_of(&response) else { return };
         let reliable = self.peer.transport.is_reliable();
         let success = (200..300).contains(&status);
         match &mut self.state {
-            State::Proceeding { last } if status < 200 => {
+            State::Proceeding { last, until, .. } if status < 200 => {
                 *last = Some(response.clone());
+                if self.is_invite {
+                    *until = now + config.invite_max;
+                }
                 out.transmit(response, self.peer);
             }
             State::Proceeding { .. } if self.is_invite && success => {
@@ -102,13 +114,24 @@ impl Server {
         }
     }
 
+    /// There will be no final response: what comes again of the request is absorbed for as long as the client repeats it.
+    pub(super) fn abandon(&mut self, now: Instant, timers: &Timers) {
+        if matches!(self.state, State::Proceeding { .. }) {
+            self.state = if self.peer.transport.is_reliable() {
+                State::Over
+            } else {
+                State::Confirmed { until: now + timers.t1_64() }
+            };
+        }
+    }
+
     /// The request came again.
     pub(super) fn retransmitted(&self, out: &mut Output) {
         match &self.state {
-            State::Proceeding { last: Some(last) } | State::Completed { last, .. } => {
+            State::Proceeding { last: Some(last), .. } | State::Completed { last, .. } => {
                 out.transmit(last.clone(), self.peer);
             }
-            State::Proceeding { last: None } | State::Confirmed { .. } | State::Accepted { .. } | State::Over => {}
+            State::Proceeding { last: None, .. } | State::Confirmed { .. } | State::Accepted { .. } | State::Over => {}
         }
     }
 
@@ -131,6 +154,8 @@ impl Server {
 
     pub(super) fn handle_timeout(&mut self, now: Instant, timers: &Timers, key: ServerKey, out: &mut Output) {
         match &mut self.state {
+            State::Proceeding { until, .. } if now >= *until => self.state = State::Over,
+            State::Proceeding { look, .. } if now >= *look => *look = now + timers.t1_64(),
             State::Completed { until, .. } if now >= *until => {
                 self.state = State::Over;
                 if self.is_invite {

@@ -379,6 +379,48 @@ fn a_failed_transport_ends_what_waits_on_it() {
 }
 
 #[test]
+fn a_request_without_a_final_response_is_forgotten() {
+    for (method, transport) in [
+        (Method::Invite, Transport::Udp),
+        (Method::Options, Transport::Udp),
+        (Method::Invite, Transport::Tcp),
+        (Method::Options, Transport::Tcp),
+    ] {
+        let invite_max = 100 * SECOND;
+        let start = test_start();
+        let mut engine = Transactions::new(TransactionConfig { invite_max, ..TransactionConfig::default() }, 5);
+        let from = Peer { transport, ..alice() };
+        let msg = parse(request(&method, "z9hG4bKserver"));
+        let receive = |engine: &mut Transactions, now| {
+            engine.receive(now, msg.clone(), from);
+            events(engine)
+        };
+        let Some(TransactionEvent::Request { key, .. }) = receive(&mut engine, start).pop() else { panic!("none") };
+        if method == Method::Invite {
+            engine.respond(start + 50 * SECOND, key, response(&msg, 180, "b"));
+        }
+        let end = if method == Method::Invite { 150 * SECOND } else { 32 * SECOND };
+        assert_eq!(run(&mut engine, start, end - SECOND / 10).len(), usize::from(method == Method::Invite));
+        assert_eq!(engine.len(), 1);
+        run(&mut engine, start, end);
+        assert!(engine.is_empty() && engine.next_timeout().is_none(), "{method:?}");
+        let now = start + end;
+        events(&mut engine);
+        // Given up by its user: what comes again is absorbed, as long as it can come.
+        let Some(TransactionEvent::Request { key, .. }) = receive(&mut engine, now).pop() else { panic!("none") };
+        engine.abandon(now, key);
+        assert_eq!(engine.is_empty(), transport == Transport::Tcp);
+        if transport == Transport::Udp {
+            assert!(receive(&mut engine, now).is_empty());
+        }
+        engine.respond(now, key, response(&msg, 200, "b"));
+        assert!(sent(&mut engine).is_empty());
+        run(&mut engine, start, end + 32 * SECOND);
+        assert!(engine.is_empty());
+    }
+}
+
+#[test]
 fn timers_stay_bounded_when_transactions_come_and_go() {
     let (mut engine, start) = (engine(), test_start());
     let mut now = start;

@@ -420,6 +420,7 @@ impl Sim {
     pub fn finish(&mut self) {
         self.run(200_000);
         for core in &self.cores {
+            assert_eq!(core.server_transactions(), 0, "transactions are left");
             assert_eq!(core.table_sizes(), [0; 5], "calls, servers, tags, deadlines or outgoing requests are left");
         }
         assert_eq!(self.shared.calls.current(), 0);

@@ -69,6 +69,32 @@ fn a_trunk_goes_down_and_comes_up() {
 }
 
 #[test]
+fn a_request_that_cannot_be_answered_holds_nothing() {
+    let mut sim = Sim::new(1, 1);
+    let address = std::net::SocketAddr::from(([10, 0, 1, 9], 5060));
+    let ask = |method: &str, via: &str, from: &str, n: usize| {
+        format!(
+            "{method} sip:x@alpha.example SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bK{method}{n}{via}\r\n\
+             From: {from};tag=1\r\nTo: <sip:x@alpha.example>\r\nCall-ID: {method}{n}\r\nCSeq: 1 {method}\r\n\r\n"
+        )
+    };
+    // Too large once we say where it came from; a NUL in what would be repeated; as many Vias as are let in.
+    let long = format!(";rport;x={}", "y".repeat(8_128));
+    let vias = "\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKx".repeat(123);
+    for (n, method) in ["REGISTER", "INVITE", "OPTIONS", "BYE", "SUBSCRIBE"].into_iter().enumerate() {
+        sim.deliver(ask(method, &long, "<sip:a@alpha.example>", n).into(), address);
+        sim.deliver(ask(method, "", "\"\0\" <sip:a@alpha.example>", 10 + n).into(), address);
+        sim.deliver(ask(method, &vias, "<sip:a@alpha.example>", 20 + n).into(), address);
+        assert!(sim.cores[0].server_transactions() > 0);
+    }
+    let stats = *sim.cores[0].stats();
+    assert_eq!((stats.unbuildable, stats.garbage), (5, 5), "the third kind is answered");
+    sim.run(100_000);
+    assert_eq!(sim.cores[0].server_transactions(), 0);
+    assert_eq!(sim.shared.calls.current(), 0);
+}
+
+#[test]
 fn methods_and_garbage_are_answered_by_rule() {
     let mut sim = Sim::new(2, 1);
     let address = sim.phones[ALICE].address;
