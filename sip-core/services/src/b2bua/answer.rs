@@ -28,8 +28,9 @@ impl Calls {
         let pdd_ms = call.pdd_ms.unwrap_or_else(|| ms_between(call.invited.mono, io.now.mono));
         let sdp = call.media.and_then(|session| relay_sdp(io, session, msg, Side::Callee));
         let Some(sdp) = sdp.or_else(|| call.early_sdp.clone().filter(|_| msg.body().is_empty())) else {
+            // A trunk that challenged the INVITE challenges the BYE as well; the call is gone by then.
+            let credentials = call.callee.credentials.clone();
             self.abort_unwanted(io, key, 503, ReleaseCause::Incompatible);
-            let credentials = None;
             return self.release_answer(io, client, msg, credentials);
         };
         // Always granted: the counter has no limit.

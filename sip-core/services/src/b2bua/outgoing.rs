@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sip_engine::digest::DigestClient;
 use sip_engine::{ClientKey, Dialog, Peer};
-use sip_message::{Message, Method};
+use sip_message::{HeaderName, Message, Method};
 use smallvec::SmallVec;
 
 use super::Calls;
@@ -87,6 +87,12 @@ impl Calls {
         let peer = next_hop(dialog, invite.peer, invite.trunk);
         let cseq = invite.invite.cseq().map_or(1, |(number, _)| number);
         let mut builder = io.hop(peer, |hop| dialog.ack(cseq, hop));
+        // RFC 3261, section 13.2.2.4: an ACK can't be challenged, so it has the credentials of its INVITE.
+        for name in [HeaderName::Authorization, HeaderName::ProxyAuthorization] {
+            for value in invite.invite.headers(name) {
+                builder = builder.header(name, value);
+            }
+        }
         if let Some(body) = body {
             builder = builder.body(crate::io::SDP, body);
         }

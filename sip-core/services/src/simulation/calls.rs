@@ -120,6 +120,7 @@ fn over_the_trunk_and_back() {
     assert!(invite.request_uri().starts_with(b"sip:+493012345@10.0.9.1"));
     assert_eq!(invite.from().unwrap().uri.user_text().as_deref(), Some("+43720000100"));
     assert_eq!(invite.cseq().unwrap().0, 2, "the challenge was answered");
+    assert!(sim.phones[CARRIER].got[0].acknowledged, "the ACK has the credentials of the INVITE");
     sim.phones[CARRIER].hang_up_got(sim.now.mono, 0);
     sim.run(1_000);
     assert!(sim.phones[ALICE].placed[call].released);
@@ -138,6 +139,25 @@ fn over_the_trunk_and_back() {
     sim.run(1_000);
     assert_eq!(sim.status(CARRIER, call), Some(404));
     sim.finish();
+}
+
+#[test]
+fn a_trunk_is_released_whatever_it_answered() {
+    let mut sim = Sim::new(2, 1);
+    sim.phones[CARRIER].behaviour = Behaviour::Challenge(500);
+    let call = sim.call(ALICE, "00493012345");
+    sim.run(3_000);
+    sim.phones[ALICE].hang_up(sim.now.mono, call);
+    sim.run(1_000);
+    assert!(sim.phones[CARRIER].got[0].released);
+    // A 200 without a session that could be relayed.
+    sim.phones[CARRIER].answer_body = "v=0\r\n";
+    let call = sim.call(ALICE, "00493012345");
+    sim.run(3_000);
+    assert_eq!(sim.status(ALICE, call), Some(503));
+    assert!(sim.phones[CARRIER].got[1].acknowledged && sim.phones[CARRIER].got[1].released);
+    sim.finish();
+    assert_eq!(sim.kinds(), ["answered", "ended", "answer_aborted"]);
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub enum Behaviour {
     Silent,
     /// 200 even after a CANCEL came: the answer crosses it.
     AnswerOnCancel,
-    /// As [`Behaviour::Answer`] after a challenge.
+    /// As [`Behaviour::Answer`] after a challenge; BYE is challenged as well, and an ACK without the credentials of its
+    /// INVITE is not heard.
     Challenge(u64),
 }
 
@@ -79,6 +80,8 @@ pub struct Phone {
     pub alive: bool,
     pub pings: u32,
     pub expires: Option<u32>,
+    /// The body of its 200.
+    pub answer_body: &'static str,
     password: String,
     server: SocketAddr,
     register: Option<(ClientKey, Message)>,
@@ -105,6 +108,7 @@ impl Phone {
             alive: true,
             pings: 0,
             expires: None,
+            answer_body: OFFER,
             password: password.to_owned(),
             server,
             register: None,
@@ -255,7 +259,12 @@ impl Phone {
                     }
                 }
                 TransactionEvent::Ack { msg, .. } => {
+                    let credentials = msg.header(HeaderName::ProxyAuthorization);
+                    let challenged = matches!(self.behaviour, Behaviour::Challenge(_));
                     for got in self.got.iter_mut().filter(|got| got.dialog.matches(&msg)) {
+                        if challenged && credentials != got.invite.header(HeaderName::ProxyAuthorization) {
+                            continue;
+                        }
                         got.repeat = None;
                         got.acknowledged = true;
                         got.ack_body = msg.body().to_vec();
@@ -288,6 +297,7 @@ impl Phone {
     fn requested(&mut self, now: Instant, key: ServerKey, msg: &Message, peer: Peer) {
         match msg.method() {
             Method::Invite => self.rung(now, key, msg, peer),
+            Method::Bye if self.challenges(msg) => self.challenge(now, key, msg, peer, "b"),
             Method::Bye => {
                 let got = self.got.iter_mut().filter(|got| got.dialog.matches(msg)).map(|got| &mut got.released);
                 let placed = self
@@ -312,19 +322,25 @@ impl Phone {
         }
     }
 
+    fn challenges(&self, msg: &Message) -> bool {
+        matches!(self.behaviour, Behaviour::Challenge(_)) && msg.header(HeaderName::ProxyAuthorization).is_none()
+    }
+
+    fn challenge(&mut self, now: Instant, key: ServerKey, msg: &Message, peer: Peer, tag: &str) {
+        let bytes = self
+            .response(msg, peer, 407, tag)
+            .header(HeaderName::ProxyAuthenticate, "Digest realm=\"carrier\", nonce=\"n\", qop=\"auth\"")
+            .finish()
+            .unwrap();
+        self.transactions.respond(now, key, bytes);
+    }
+
     fn rung(&mut self, now: Instant, key: ServerKey, msg: &Message, peer: Peer) {
         let tag = self.tokens.tag();
         let answer_at = match self.behaviour {
             Behaviour::Silent => return,
             Behaviour::Refuse(status) => return self.reply(now, key, msg, peer, status, &tag),
-            Behaviour::Challenge(_) if msg.header(HeaderName::ProxyAuthorization).is_none() => {
-                let bytes = self
-                    .response(msg, peer, 407, &tag)
-                    .header(HeaderName::ProxyAuthenticate, "Digest realm=\"carrier\", nonce=\"n\", qop=\"auth\"")
-                    .finish()
-                    .unwrap();
-                return self.transactions.respond(now, key, bytes);
-            }
+            Behaviour::Challenge(_) if self.challenges(msg) => return self.challenge(now, key, msg, peer, &tag),
             Behaviour::Answer(after) | Behaviour::Challenge(after) => Some(now + Duration::from_millis(after)),
             Behaviour::Ring | Behaviour::AnswerOnCancel => None,
         };
@@ -347,7 +363,7 @@ impl Phone {
     fn answer(&mut self, now: Instant, at: usize) {
         let peer = self.peer();
         let (msg, tag, key) = (self.got[at].invite.clone(), self.got[at].tag.clone(), self.got[at].key);
-        let bytes = self.response(&msg, peer, 200, &tag).body("application/sdp", OFFER).finish().unwrap();
+        let bytes = self.response(&msg, peer, 200, &tag).body("application/sdp", self.answer_body).finish().unwrap();
         self.transactions.respond(now, key, bytes.clone());
         let timers = self.transactions.config().timers;
         let got = &mut self.got[at];
