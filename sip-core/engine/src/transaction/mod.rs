@@ -70,7 +70,7 @@ impl Default for Timers {
 pub struct TransactionConfig {
     /// The base timers.
     pub timers: Timers,
-    /// Most transactions at a time, client and server each. Too low: requests are refused with 503 under load that
+    /// Most transactions at a time, client and server each; requests of ours within dialogs are bounded by their calls. Too low: requests are refused with 503 under load that
     /// the node could carry; too high: a flood fills the memory (a transaction takes about 2 KiB).
     pub transactions_max: usize,
     /// How long an INVITE may wait for its next response of ours before it is forgotten. It must be longer than anybody
@@ -174,7 +174,7 @@ pub enum RequestError {
     /// Another transaction has the same branch.
     #[error("the branch is in use")]
     BranchInUse,
-    /// As many transactions as the configuration allows.
+    /// As many transactions as the configuration allows, and the request is outside of any dialog.
     #[error("too many transactions")]
     Full,
 }
@@ -274,7 +274,9 @@ impl Transactions {
         if !message.is_request() || matches!(message.method(), Method::Ack | Method::Cancel) {
             return Err(RequestError::NotARequest);
         }
-        if self.clients.len() >= self.config.transactions_max {
+        // A request within a dialog is let out: its call was admitted, and a BYE that is not sent leaves a leg up.
+        let within = message.to().is_ok_and(|to| to.tag().is_some());
+        if !within && self.clients.len() >= self.config.transactions_max {
             return Err(RequestError::Full);
         }
         self.start_client(now, &message, peer, false).map(ClientKey)

@@ -353,6 +353,10 @@ fn no_room_is_answered_with_503_and_refused_to_the_user() {
     assert!(refusals[0].header(HeaderName::RetryAfter).is_some());
     engine.request(start, request(&Method::Options, "z9hG4bK3"), bob()).unwrap();
     assert_eq!(engine.request(start, request(&Method::Options, "z9hG4bK4"), bob()), Err(super::RequestError::Full));
+    // A BYE is sent nonetheless.
+    let bye = String::from_utf8(request(&Method::Bye, "z9hG4bK5").to_vec()).unwrap();
+    let bye = bye.replace("To: <sip:bob@example.com>", "To: <sip:bob@example.com>;tag=b");
+    assert!(engine.request(start, bye.into(), bob()).is_ok());
 }
 
 #[test]
