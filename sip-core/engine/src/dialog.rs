@@ -225,8 +225,8 @@ impl Dialog {
         builder
     }
 
-    /// Judges a request received within the dialog and takes over its number and, for INVITE and UPDATE, its
-    /// Contact. The user answers a refusal with [`DialogError::status`].
+    /// Judges a request received within the dialog and takes over its number. The user answers a refusal with
+    /// [`DialogError::status`]; with the 2xx to an INVITE or UPDATE it calls [`Dialog::accept_target`].
     pub fn receive(&mut self, request: &Message) -> Result<(), DialogError> {
         if !request.is_request() || !self.matches(request) {
             return Err(DialogError::NotOurs);
@@ -238,13 +238,19 @@ impl Dialog {
         if self.remote_seq.is_some_and(|seen| sequence < seen) {
             return Err(DialogError::OutOfOrder);
         }
-        if matches!(request.method(), Method::Invite | Method::Update)
-            && let Some(target) = contact(request)?
-        {
-            self.target = target;
+        if matches!(request.method(), Method::Invite | Method::Update) {
+            contact(request)?;
         }
         self.remote_seq = Some(sequence);
         Ok(())
+    }
+
+    /// Takes over the Contact of a request that [`Dialog::receive`] has let through and that gets a 2xx. One that is
+    /// refused leaves the target as it was (RFC 3261, section 14.2; RFC 6141, section 3.4).
+    pub fn accept_target(&mut self, request: &Message) {
+        if let Ok(Some(target)) = contact(request) {
+            self.target = target;
+        }
     }
 
     /// Takes over what a 2xx brings: for the 2xx to the first INVITE the final route set (`first`), and for each
@@ -344,6 +350,12 @@ mod tests {
         let info = Message::parse_datagram(uac.request(&Method::Info, &hop()).finish().unwrap()).unwrap();
         assert_eq!(info.cseq(), Ok((11, &b"INFO"[..])));
         assert_eq!(uas.receive(&info), Ok(()));
+        let reinvite = String::from_utf8(info.as_bytes().to_vec()).unwrap().replace("INFO", "INVITE");
+        let reinvite = parse(reinvite.replace("\r\n\r\n", "\r\nContact: <sip:moved@192.0.2.9>\r\n\r\n"));
+        let before = uas.target().to_vec();
+        assert_eq!((uas.receive(&reinvite), uas.target()), (Ok(()), &before[..]), "it may still be refused");
+        uas.accept_target(&reinvite);
+        assert_eq!(uas.target(), b"sip:moved@192.0.2.9");
         let old = String::from_utf8(info.as_bytes().to_vec()).unwrap().replace("CSeq: 11", "CSeq: 9");
         assert_eq!(uas.receive(&parse(old)), Err(DialogError::OutOfOrder));
     }

@@ -93,6 +93,9 @@ impl Calls {
             Method::Update if !msg.body().is_empty() => io.reply(key, msg, peer, 488),
             // A refresh without an offer changes nothing.
             Method::Update => {
+                if let Some(dialog) = self.calls.get_mut(&call).and_then(|c| c.dialog_mut(side)) {
+                    dialog.accept_target(msg);
+                }
                 let tag = io.tokens.tag();
                 let response = io.response(msg, peer, 200, &tag).header(HeaderName::Contact, io.contact(peer));
                 io.respond(key, response);
