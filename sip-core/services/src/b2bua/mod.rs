@@ -35,6 +35,8 @@ pub(crate) struct Calls {
     calls: HashMap<CallKey, Box<Call>>,
     /// INVITEs of callers.
     servers: HashMap<ServerKey, CallKey>,
+    /// The same INVITEs by what their copies have in common: one that comes by a second path is no second call.
+    live: HashMap<Box<[u8]>, CallKey>,
     /// Our tag on either leg.
     tags: HashMap<Box<[u8]>, (CallKey, Side)>,
     deadlines: BTreeSet<(Instant, CallKey)>,
@@ -51,8 +53,15 @@ impl Calls {
     }
 
     #[cfg(test)]
-    pub fn table_sizes(&self) -> [usize; 5] {
-        [self.calls.len(), self.servers.len(), self.tags.len(), self.deadlines.len(), self.outgoing.len()]
+    pub fn table_sizes(&self) -> [usize; 6] {
+        [
+            self.calls.len(),
+            self.servers.len(),
+            self.live.len(),
+            self.tags.len(),
+            self.deadlines.len(),
+            self.outgoing.len(),
+        ]
     }
 
     /// When the next call wants to be woken.
@@ -232,6 +241,7 @@ impl Calls {
             self.deadlines.remove(&(at, key));
         }
         self.servers.remove(&call.caller.key);
+        self.live.remove(&setup::request_id(&call.caller.invite));
         self.tags.remove(call.caller.tag.as_bytes());
         self.tags.remove(call.callee.tag.as_bytes());
         if let Some(session) = call.media.take() {

@@ -30,6 +30,8 @@ use crate::shard;
 
 /// Hops that our INVITE gets when the caller's names no number (RFC 3261, section 8.1.1.6).
 const MAX_FORWARDS: u8 = 70;
+/// Longest Call-ID that is kept in facts: the registrar's bound.
+const SIP_CALL_ID_MAX: usize = 256;
 /// Longest dialled text that is kept.
 const DIALLED_MAX: usize = 128;
 
@@ -64,6 +66,10 @@ impl Failure {
 impl Calls {
     /// An INVITE without a To tag.
     pub fn invite(&mut self, io: &mut Io, key: ServerKey, msg: &Message, peer: Peer, draining: bool) {
+        // Before anything else: a copy must not use up the nonce count of the first.
+        if self.live.contains_key(&request_id(msg)) {
+            return io.reply(key, msg, peer, 482);
+        }
         let directory = io.directory();
         if draining || self.len() >= io.config.calls_max {
             io.stats.calls_shed += 1;
@@ -154,6 +160,7 @@ impl Calls {
             invite.call = call_key;
         }
         self.servers.insert(key, call_key);
+        self.live.insert(request_id(msg), call_key);
         self.tags.insert(tag.as_bytes().into(), (call_key, Side::Caller));
         self.tags.insert(callee_tag.as_bytes().into(), (call_key, Side::Callee));
         let until = io.now.mono + ms(io.config.ring_timeout_ms);
@@ -387,6 +394,14 @@ impl Calls {
     }
 }
 
+/// What names a request across its branches (RFC 3261, section 8.2.2.2): Call-ID, CSeq number and From tag. No part can
+/// hold the line end between them.
+pub(super) fn request_id(msg: &Message) -> Box<[u8]> {
+    let cseq = msg.cseq().map_or(0, |(number, _)| number).to_string();
+    let tag = msg.from().ok().and_then(|from| from.tag()).unwrap_or_default();
+    [msg.call_id(), cseq.as_bytes(), tag].join(&b'\n').into()
+}
+
 /// Who calls: a trunk is known by its address, a subscriber proves itself.
 fn origin(io: &mut Io, directory: &Directory, msg: &Message, peer: Peer) -> Result<Origin, Refusal> {
     if let Some(trunk) = directory.trunk_by_address(peer.remote) {
@@ -422,7 +437,7 @@ fn setup(io: &Io, directory: &Directory, origin: &Origin, msg: &Message) -> Opti
         dialled: dialled.chars().take(DIALLED_MAX).collect(),
         called: None,
         calling,
-        a_sip_call_id: String::from_utf8_lossy(msg.call_id()).into_owned(),
+        a_sip_call_id: String::from_utf8_lossy(msg.call_id()).chars().take(SIP_CALL_ID_MAX).collect(),
         b_sip_call_id: None,
     })
 }

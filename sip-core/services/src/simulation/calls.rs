@@ -6,7 +6,7 @@ use media_engine::Side;
 use model::cause::ReleaseCause;
 use model::event::fact::{Fact, Party, ReleasedBy};
 
-use super::{ALICE, BOB, Behaviour, CARRIER, Disk, MALLORY, Network, Sim};
+use super::{ALICE, BOB, Behaviour, CARRIER, Disk, MALLORY, Network, OFFER, Sim};
 use crate::directory::{Account, DirectoryEntry, Subscriber, Trunk};
 use crate::testing::World;
 use crate::{Input, ServicesConfig};
@@ -139,6 +139,32 @@ fn over_the_trunk_and_back() {
     sim.run(1_000);
     assert_eq!(sim.status(CARRIER, call), Some(404));
     sim.finish();
+}
+
+#[test]
+fn an_invite_by_two_paths_is_one_call() {
+    let mut sim = Sim::new(2, 1);
+    sim.register();
+    let source = sim.world.trunk.address;
+    let invite = |branch: &str, tag: &str, cseq: u32| {
+        format!(
+            "INVITE sip:+43720000101@10.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {source};branch=z9hG4bK{branch}\r\n\
+             From: <sip:+491@10.0.9.1>;tag={tag}\r\nTo: <sip:+43720000101@10.0.0.1>\r\nCall-ID: {}\r\n\
+             CSeq: {cseq} INVITE\r\nContact: <sip:{source}>\r\nContent-Type: application/sdp\r\n\r\n{OFFER}",
+            "c".repeat(300)
+        )
+    };
+    for (branch, tag, cseq, calls) in
+        [("one", "t", 1, 1), ("two", "t", 1, 1), ("one", "t", 1, 1), ("three", "u", 1, 2), ("four", "t", 2, 3)]
+    {
+        sim.deliver(invite(branch, tag, cseq).into(), source);
+        sim.run(100);
+        assert_eq!(sim.phones[BOB].got.len(), calls, "{branch}");
+    }
+    assert_eq!(sim.shared.calls.current(), 3);
+    sim.finish();
+    let Some(Fact::Ended(ended)) = sim.facts().pop() else { panic!("no end") };
+    assert_eq!(ended.answered.setup.a_sip_call_id.len(), 256);
 }
 
 #[test]

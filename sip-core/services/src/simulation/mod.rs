@@ -421,7 +421,11 @@ impl Sim {
         self.run(200_000);
         for core in &self.cores {
             assert_eq!(core.server_transactions(), 0, "transactions are left");
-            assert_eq!(core.table_sizes(), [0; 5], "calls, servers, tags, deadlines or outgoing requests are left");
+            assert_eq!(
+                core.table_sizes(),
+                [0; 6],
+                "calls, servers, live, tags, deadlines or outgoing requests are left"
+            );
         }
         assert_eq!(self.shared.calls.current(), 0);
         assert_eq!(self.shared.answered.current(), 0);
