@@ -12,6 +12,7 @@ use crate::config::ServicesConfig;
 use crate::io::{Io, Refusal};
 use crate::location::{Binding, Registration, RegistrationChange};
 use crate::ports::Output;
+use crate::shard::of_address;
 
 /// Longest contact URI that is kept.
 const CONTACT_MAX: usize = 1_024;
@@ -68,6 +69,10 @@ impl Registrar {
             return Err(Refusal::new(403));
         }
         let shard = io.shard.index;
+        // Calls look for the binding on the shard of the address; on another one it would be lost to them.
+        if of_address(&subscriber.username, domain.name.as_str(), io.shard.count) != shard {
+            return Err(Refusal::new(500));
+        }
         let held = io.shared.location.bindings(shard, subscriber.id);
         let held = held.as_deref().unwrap_or_default();
         let next = update(held, &read(msg, peer, io.now.utc)?, &io.config)?;

@@ -30,9 +30,11 @@ pub fn of_call_id(call_id: &[u8], count: u16) -> u16 {
     own_shard(call_id).filter(|index| *index < count).unwrap_or_else(|| bucket(hash(call_id.iter().copied()), count))
 }
 
-/// The shard that owns an address of record: the user part unescaped, the host in lower case.
+/// The shard that owns an address of record: the user part unescaped, the host as the directory knows domains
+/// ([`model::domain::SipDomain`]): in lower case and without the dot of the root.
 #[must_use]
 pub fn of_address(user: &str, host: &str, count: u16) -> u16 {
+    let host = host.strip_suffix('.').unwrap_or(host);
     let octets = user.bytes().chain(std::iter::once(b'@')).chain(host.bytes().map(|b| b.to_ascii_lowercase()));
     bucket(hash(octets), count)
 }
@@ -94,6 +96,7 @@ mod tests {
             of_message(&Message::parse_datagram(text.into()).unwrap(), 64)
         };
         assert_eq!(register("<sip:%61lice@ALPHA.example>"), register("\"A\" <sip:alice@alpha.example:5060>"));
+        assert_eq!(register("<sip:alice@alpha.example.>"), register("<sip:alice@alpha.example>"));
         assert_eq!(register("sip:alice@alpha.example"), of_address("alice", "alpha.example", 64));
     }
 }

@@ -29,6 +29,23 @@ fn a_registration_is_bound_stored_refreshed_and_expires() {
 }
 
 #[test]
+fn a_binding_is_found_however_its_domain_was_written() {
+    let mut sim = Sim::new(4, 1);
+    for phone in [ALICE, BOB] {
+        sim.phones[phone].domain = "Alpha.Example.".to_owned();
+    }
+    sim.register();
+    for (from, to) in [(ALICE, "101"), (BOB, "100")] {
+        let call = sim.call(from, to);
+        sim.run(2_000);
+        assert_eq!(sim.status(from, call), Some(200));
+        sim.phones[from].hang_up(sim.now.mono, call);
+        sim.run(1_000);
+    }
+    sim.finish();
+}
+
+#[test]
 fn a_wrong_password_and_an_unknown_user_look_alike() {
     let mut sim = Sim::new(2, 1);
     sim.phones[MALLORY].register(sim.now.mono);
