@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::secret::Secret;
 use sip_engine::digest::{Attempt, Verdict, find_credentials, ha1};
 use sip_message::digest::Algorithm;
-use sip_message::{HeaderName, Message};
+use sip_message::{HeaderName, Message, Method, Scheme, Uri};
 
 use crate::directory::{Directory, Domain, Listed, Subscriber};
 use crate::io::{Io, Refusal};
@@ -44,6 +44,9 @@ pub(crate) fn authenticate(
         Ok(None) => return Err(challenge(io, realm, status, asks, false)),
         Err(_) => return Err(Refusal::new(400)),
     };
+    if !signs(io, domain, &credentials.uri, request) {
+        return Err(Refusal::new(400));
+    }
     let user = std::str::from_utf8(&credentials.username).ok();
     let subscriber = user.and_then(|user| directory.subscriber_by_name(domain.id, user)).cloned();
     let ha1 = subscriber.as_ref().map(|s| match credentials.algorithm {
@@ -61,6 +64,30 @@ pub(crate) fn authenticate(
             Err(Refusal::new(403))
         }
     }
+}
+
+/// Whether the URI that credentials were made for is the one that the request asks for (RFC 7616, section 3.4.6): whoever
+/// gets hold of a signed request must not send it elsewhere. What decides where a call goes is the user and the host;
+/// phones are known to leave out or to add port and parameters. A URI that names only the server, as some write it
+/// (sipp does), is bound to no callee by its sender, and we can't bind it afterwards.
+fn signs(io: &Io, domain: &Domain, signed: &[u8], request: &Message) -> bool {
+    if signed == request.request_uri() {
+        return true;
+    }
+    let (Ok(signed), Ok(asked)) = (Uri::parse(signed), request.uri()) else { return false };
+    if signed.equivalent(&asked) {
+        return true;
+    }
+    let sip = |uri: &Uri<'_>| matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
+    if !sip(&signed) {
+        return false;
+    }
+    let ours = signed.host.eq_ignore_ascii_case(domain.name.as_str().as_bytes())
+        || io.shared.listeners.iter().any(|listener| signed.ip() == Some(listener.ip()));
+    if ours && (signed.user.is_none() || *request.method() == Method::Register) {
+        return true;
+    }
+    sip(&asked) && signed.host.eq_ignore_ascii_case(asked.host) && signed.user_text() == asked.user_text()
 }
 
 fn challenge(io: &mut Io, realm: &[u8], status: u16, name: HeaderName, stale: bool) -> Refusal {

@@ -80,6 +80,8 @@ pub struct Phone {
     pub alive: bool,
     pub pings: u32,
     pub expires: Option<u32>,
+    /// Signs this in place of the Request-URI.
+    pub signed_uri: Option<&'static str>,
     /// The body of its 200.
     pub answer_body: &'static str,
     password: String,
@@ -108,6 +110,7 @@ impl Phone {
             alive: true,
             pings: 0,
             expires: None,
+            signed_uri: None,
             answer_body: OFFER,
             password: password.to_owned(),
             server,
@@ -427,8 +430,8 @@ impl Phone {
                 let invite = placed.invite.clone();
                 let mut credentials = self.credentials();
                 let cnonce = self.tokens.cnonce();
-                let (name, value) =
-                    credentials.answer(msg, b"INVITE", invite.request_uri(), invite.body(), &cnonce).unwrap();
+                let uri = self.signed_uri.map_or(invite.request_uri(), str::as_bytes);
+                let (name, value) = credentials.answer(msg, b"INVITE", uri, invite.body(), &cnonce).unwrap();
                 let text = String::from_utf8(invite.as_bytes().to_vec()).unwrap();
                 let branch = String::from_utf8(invite.top_via().unwrap().branch().to_vec()).unwrap();
                 let header = format!("{}: {}\r\nContact:", name.as_str(), String::from_utf8(value).unwrap());
@@ -451,7 +454,8 @@ impl Phone {
             401 if request.header(HeaderName::Authorization).is_none() => {
                 let mut credentials = self.credentials();
                 let cnonce = self.tokens.cnonce();
-                let answer = credentials.answer(msg, b"REGISTER", request.request_uri(), b"", &cnonce);
+                let uri = self.signed_uri.map_or(request.request_uri(), str::as_bytes);
+                let answer = credentials.answer(msg, b"REGISTER", uri, b"", &cnonce);
                 let call_id = String::from_utf8(request.call_id().to_vec()).unwrap();
                 self.register_with(now, &call_id, answer);
             }

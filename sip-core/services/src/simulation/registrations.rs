@@ -46,6 +46,37 @@ fn a_binding_is_found_however_its_domain_was_written() {
 }
 
 #[test]
+fn credentials_are_good_for_the_uri_that_they_sign() {
+    let mut sim = Sim::new(2, 1);
+    sim.register();
+    for (signed, status) in [
+        ("sip:101@ALPHA.example", 200),
+        ("sip:%3101@alpha.example:5060;user=phone", 200),
+        ("sip:alpha.example", 200),
+        ("sip:10.0.0.1:5060", 200),
+        ("sip:100@alpha.example", 400),
+        ("sip:101@beta.example", 400),
+        ("sip:beta.example", 400),
+        ("tel:101", 400),
+        ("/index.html", 400),
+    ] {
+        sim.phones[ALICE].signed_uri = Some(signed);
+        let call = sim.call(ALICE, "101");
+        sim.run(2_000);
+        assert_eq!(sim.status(ALICE, call), Some(status), "{signed}");
+        sim.phones[ALICE].hang_up(sim.now.mono, call);
+        sim.run(1_000);
+    }
+    for (signed, status) in [("sip:alice@alpha.example", 200), ("sip:10.0.0.1", 200), ("sip:beta.example", 400)] {
+        sim.phones[ALICE].signed_uri = Some(signed);
+        sim.phones[ALICE].register(sim.now.mono);
+        sim.run(1_000);
+        assert_eq!(sim.phones[ALICE].registered, Some(status), "{signed}");
+    }
+    sim.finish();
+}
+
+#[test]
 fn a_wrong_password_and_an_unknown_user_look_alike() {
     let mut sim = Sim::new(2, 1);
     sim.phones[MALLORY].register(sim.now.mono);
