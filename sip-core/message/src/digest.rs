@@ -264,9 +264,9 @@ impl<'a> AuthParams<'a> {
     }
 }
 
-/// One quoted string that ends at the end, or text without quotes.
+/// One quoted string that ends at the end, or text without quotes and commas.
 fn value_is_whole(value: &[u8]) -> bool {
-    let Some(inner) = value.strip_prefix(b"\"") else { return !value.contains(&b'"') };
+    let Some(inner) = value.strip_prefix(b"\"") else { return !value.iter().any(|o| matches!(o, b'"' | b',')) };
     let Some(inner) = inner.strip_suffix(b"\"") else { return false };
     let mut escaped = false;
     for &octet in inner {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::GrammarError;
+use crate::limits::PARAMS_MAX;
 
 /// Whether the octet may stand in a token.
 #[must_use]
@@ -74,16 +75,18 @@ pub(crate) fn find_outside(text: &[u8], wanted: &[u8]) -> Result<Option<usize>, 
 }
 
 /// The values of a comma list; commas in quotes and in angle brackets don't split. A rest whose quotes don't close
-/// is one value, so that its own grammar refuses it.
+/// is one value, so that its own grammar refuses it; so is what follows [`PARAMS_MAX`] commas.
 #[must_use]
 pub fn comma_list(text: &[u8]) -> CommaList<'_> {
-    CommaList { rest: Some(text) }
+    CommaList { rest: Some(text), splits: PARAMS_MAX }
 }
 
 /// See [`comma_list`].
 #[derive(Debug, Clone)]
 pub struct CommaList<'a> {
     rest: Option<&'a [u8]>,
+    /// Commas that may still be split at.
+    splits: usize,
 }
 
 impl<'a> Iterator for CommaList<'a> {
@@ -92,8 +95,10 @@ impl<'a> Iterator for CommaList<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
             let rest = self.rest.take()?;
-            let value = match find_outside(rest, b",") {
+            let comma = if self.splits == 0 { Ok(None) } else { find_outside(rest, b",") };
+            let value = match comma {
                 Ok(Some(at)) => {
+                    self.splits = self.splits.saturating_sub(1);
                     let (value, tail) = rest.split_at(at);
                     self.rest = tail.get(1..);
                     value
@@ -185,6 +190,10 @@ mod tests {
         assert_eq!(values, [&b"\"a, \\\"b\" <sip:x,y@z>;q=1"[..], b"<sip:c>"]);
         assert_eq!(comma_list(b"\"open, <sip:a>").count(), 1);
         assert_eq!(comma_list(b" , ").count(), 0);
+        let long = "<sip:a>,".repeat(1_000);
+        let values: Vec<_> = comma_list(long.as_bytes()).collect();
+        assert_eq!(values.len(), PARAMS_MAX + 1);
+        assert!(crate::NameAddr::parse(values[PARAMS_MAX]).is_err(), "the rest is whole, and refused by its grammar");
     }
 
     #[test]

@@ -11,5 +11,5 @@ pub const RESPONSE_HEADERS_EXTRA: usize = 16;
 pub const HEADER_MAX: usize = 8 * 1024;
 /// Most continuation lines of one header field. Folding is deprecated; real senders use two or three.
 pub const FOLDS_MAX: usize = 16;
-/// Most parameters that are read from one value, and most values that are read from one comma list.
+/// Most parameters that are read from one value, and most commas at which one list is split.
 pub const PARAMS_MAX: usize = 64;

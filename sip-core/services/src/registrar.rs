@@ -16,6 +16,8 @@ use crate::shard::of_address;
 
 /// Longest contact URI that is kept.
 const CONTACT_MAX: usize = 1_024;
+/// Contacts of one REGISTER. A phone has one for each way to reach it.
+const WISHES_MAX: usize = 32;
 /// Longest Call-ID that is kept.
 const CALL_ID_MAX: usize = 256;
 /// How much of the User-Agent is kept.
@@ -151,6 +153,9 @@ fn read(msg: &Message, peer: Peer, now: Timestamp) -> Result<Wish, Refusal> {
     let mut contacts = Vec::new();
     let mut star = false;
     for contact in msg.contacts() {
+        if contacts.len() >= WISHES_MAX {
+            return Err(bad());
+        }
         match contact.map_err(|_| bad())? {
             Contact::Star => star = true,
             Contact::Addr(addr) => {
@@ -236,6 +241,24 @@ mod tests {
 
     fn bind(contact: &str, expires: Option<u32>) -> WishKind {
         WishKind::Bind(vec![(contact.into(), expires)])
+    }
+
+    #[test]
+    fn one_register_has_so_many_contacts_at_most() {
+        let read_one = |contacts: usize, fields: usize| {
+            let list = "<sip:a@1>,".repeat(contacts - 1) + "<sip:a@1>";
+            let text = format!(
+                "REGISTER sip:a.example SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+                 To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 REGISTER\r\n{}\r\n",
+                format!("Contact: {list}\r\n").repeat(fields)
+            );
+            let msg = Message::parse_datagram(text.into()).unwrap();
+            read(&msg, Peer::udp("192.0.2.1:5060".parse().unwrap(), 0), Timestamp(0)).err().map(|r| r.status)
+        };
+        assert_eq!(read_one(WISHES_MAX, 1), None);
+        for (contacts, fields) in [(WISHES_MAX + 1, 1), (800, 1), (1, WISHES_MAX + 1), (800, 7)] {
+            assert_eq!(read_one(contacts, fields), Some(400), "{contacts} in each of {fields}");
+        }
     }
 
     fn status(result: Result<Vec<Binding>, Refusal>) -> u16 {
