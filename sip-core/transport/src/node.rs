@@ -249,6 +249,13 @@ impl Node {
         self.shared.trunks.snapshot()
     }
 
+    /// Shards whose thread has ended while the node runs: their calls are lost, and what belongs to them is not
+    /// answered until a restart. Zero unless there is a defect.
+    #[must_use]
+    pub fn shards_dead(&self) -> usize {
+        self.threads.iter().filter(|thread| thread.is_finished()).count()
+    }
+
     /// What the shards share: location, counters, directory; to read.
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {

@@ -86,7 +86,7 @@ impl Shard {
             if self.core.next_timeout().is_some_and(|at| at <= now.mono) {
                 self.handle(now, Input::Timeout);
             }
-            self.write();
+            self.guarded(now, Self::write);
             reporter.report(now.mono, &mut self.tally, self.core.stats());
             self.drained.look();
             if stop {
@@ -95,12 +95,16 @@ impl Shard {
         }
     }
 
-    /// Hands an input to the core. A panic ends the call in hand, not the shard.
+    /// Hands an input to the core.
     fn handle(&mut self, now: Now, input: Input) {
-        let core = &mut self.core;
-        if catch_unwind(AssertUnwindSafe(|| core.handle(now, input))).is_err() {
-            tracing::error!(shard = self.index, "the call core panicked at a message; its call was ended");
-            if catch_unwind(AssertUnwindSafe(|| core.after_panic(now))).is_err() {
+        self.guarded(now, |shard| shard.core.handle(now, input));
+    }
+
+    /// Takes one step. A panic ends the call in hand, if there is one, and neither the shard nor its other calls.
+    fn guarded(&mut self, now: Now, step: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| step(self))).is_err() {
+            tracing::error!(shard = self.index, "a shard panicked at a message; the call that it was for was ended");
+            if catch_unwind(AssertUnwindSafe(|| self.core.after_panic(now))).is_err() {
                 tracing::error!(shard = self.index, "the call core panicked again while it ended that call");
             }
         }
@@ -132,7 +136,7 @@ impl Shard {
             let Ok((message, peer)) = self.messages.try_recv() else { return false };
             let now = self.clock.now();
             self.handle(now, Input::Message { message, peer });
-            self.write();
+            self.guarded(now, Self::write);
         }
         true
     }
@@ -156,19 +160,8 @@ impl Shard {
             let bytes = Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
             let peer = Peer::udp(remote, 0);
             let now = self.clock.now();
-            match Message::parse_datagram(bytes) {
-                Ok(message) => {
-                    self.tally.received(&message);
-                    let owner = shard::of_message(&message, count);
-                    if owner == self.index {
-                        self.handle(now, Input::Message { message, peer });
-                    } else {
-                        self.hand_over(owner, (message, peer), &mut woken);
-                    }
-                }
-                Err(error) => self.handle(now, Input::Refused { error, peer }),
-            }
-            self.write();
+            self.guarded(now, |shard| shard.datagram(now, bytes, peer, count, &mut woken));
+            self.guarded(now, Self::write);
         }
         for (index, neighbour) in self.neighbours.iter().enumerate() {
             if woken & 1_u64.rotate_left(u32::try_from(index).unwrap_or(0)) != 0 {
@@ -176,6 +169,22 @@ impl Shard {
             }
         }
         more
+    }
+
+    /// Reads a datagram, and takes it or hands it to its owner.
+    fn datagram(&mut self, now: Now, bytes: Bytes, peer: Peer, count: u16, woken: &mut u64) {
+        match Message::parse_datagram(bytes) {
+            Ok(message) => {
+                self.tally.received(&message);
+                let owner = shard::of_message(&message, count);
+                if owner == self.index {
+                    self.core.handle(now, Input::Message { message, peer });
+                } else {
+                    self.hand_over(owner, (message, peer), woken);
+                }
+            }
+            Err(error) => self.core.handle(now, Input::Refused { error, peer }),
+        }
     }
 
     fn hand_over(&mut self, owner: u16, message: Handed, woken: &mut u64) {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use model::event::fact::{Fact, ReleasedBy};
 use model::id::{AccountId, CallId, DomainId, SubscriberId, TrunkId};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
-use model::time::{Clock, Timestamp};
+use model::time::{Clock, Now, Timestamp};
 use sip_engine::TransactionConfig;
 use sip_engine::digest::{DigestClient, DigestConfig};
 use sip_message::{HeaderName, Message};
@@ -74,10 +75,13 @@ struct Heard {
     trunks: Mutex<Vec<(bool, TrunkReason)>>,
     bound: Condvar,
     changed: Condvar,
+    /// The next change of a registration meets a defect.
+    panics: AtomicBool,
 }
 
 impl NodeEvents for Heard {
     fn registration_changed(&self, change: RegistrationChange) {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "a defect, as asked for");
         self.registrations.lock().unwrap().push(change);
         self.bound.notify_all();
     }
@@ -149,7 +153,22 @@ struct Rig {
     _trunk: UdpSocket,
 }
 
+/// A clock with a defect, when asked for one.
+#[derive(Debug, Default)]
+struct FaultyClock(AtomicBool);
+
+impl Clock for FaultyClock {
+    fn now(&self) -> Now {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "a defect, as asked for");
+        SystemClock.now()
+    }
+}
+
 fn start(registrations: Vec<Registration>) -> Rig {
+    start_with(registrations, Arc::new(SystemClock))
+}
+
+fn start_with(registrations: Vec<Registration>, node_clock: Arc<dyn Clock>) -> Rig {
     let data = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (journal, _) = Journal::open(data.path(), Arc::clone(&clock), "test").unwrap();
@@ -165,7 +184,7 @@ fn start(registrations: Vec<Registration>) -> Rig {
         media: Box::new(move |_| Box::new(Media(handles.next().unwrap()))),
         journal: Arc::new(Sink(journal.clone())),
         events: heard.clone(),
-        clock,
+        clock: node_clock,
         ids: Arc::new(SystemIds),
         seed: Secret::new([7; 32]),
         services: ServicesConfig { trunk_answer_max_ms: 30, ..ServicesConfig::default() },
@@ -353,6 +372,34 @@ fn calls_cross_shards_and_reach_the_journal() {
     assert_eq!(facts.iter().filter(|fact| matches!(fact, Fact::Answered(_))).count(), 12);
     let ends = facts.iter().filter(|fact| matches!(fact, Fact::Ended(e) if e.released_by == ReleasedBy::Caller));
     assert_eq!(ends.count(), 12);
+}
+
+#[test]
+fn a_panic_beside_the_core_ends_no_shard() {
+    let rig = start(Vec::new());
+    let mut alice = Phone::new("alice", &rig);
+    rig.heard.panics.store(true, Ordering::SeqCst);
+    alice.register();
+    let told = rig.heard.registrations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    assert!(told.is_empty(), "the report met the defect");
+    drop(told);
+    alice.register();
+    assert_eq!((rig.node.registered(), rig.node.shards_dead()), (1, 0));
+}
+
+#[test]
+fn a_dead_shard_is_seen() {
+    let clock = Arc::new(FaultyClock::default());
+    let rig = start_with(Vec::new(), clock.clone());
+    assert_eq!(rig.node.shards_dead(), 0);
+    clock.0.store(true, Ordering::SeqCst);
+    // Each shard looks at the clock at least once a second; the first to do so dies.
+    let deadline = SystemClock.now().mono + WAIT_MAX;
+    while rig.node.shards_dead() == 0 && SystemClock.now().mono < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(rig.node.shards_dead(), 1);
+    rig.node.shutdown();
 }
 
 #[test]
