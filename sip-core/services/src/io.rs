@@ -19,7 +19,7 @@ use crate::shard::ShardIndex;
 use crate::stats::Stats;
 
 /// The methods that we answer with something else than 405 or 501.
-pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER";
+pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, UPDATE, OPTIONS, REGISTER";
 /// Media type of session descriptions.
 pub(crate) const SDP: &str = "application/sdp";
 
@@ -101,7 +101,12 @@ impl Io {
 
     /// Answers with a status and nothing more, outside any dialog of ours.
     pub fn reply(&mut self, key: ServerKey, request: &Message, peer: Peer, status: u16) {
-        self.refuse(key, request, peer, Refusal::new(status), None);
+        self.reply_as(key, request, peer, status, None);
+    }
+
+    /// Answers with a status and nothing more; `tag` is ours for To where the request has none.
+    pub fn reply_as(&mut self, key: ServerKey, request: &Message, peer: Peer, status: u16, tag: Option<&str>) {
+        self.refuse(key, request, peer, Refusal::new(status), tag);
     }
 
     /// Answers with a refusal.

@@ -3,7 +3,8 @@
 /// Counters of one core; they only grow. The transport turns them into metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// INVITEs that were answered with a challenge or refused before their sender was known. They leave no fact.
+    /// INVITEs that were answered with a challenge, or refused before it was known whose they are: from unknown senders,
+    /// and from those whose account the directory does not have. They leave no fact.
     pub invites_unauthenticated: u64,
     /// Wrong passwords and unknown users, in any request.
     pub authentications_failed: u64,

@@ -269,7 +269,9 @@ impl Node {
     }
 
     fn stop(&mut self) {
-        self.tell(Control::Stop);
+        for mailbox in &self.mailboxes {
+            mailbox.stop();
+        }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a shard ended with a panic");

@@ -1,7 +1,7 @@
 //! What the node asks of the rest of the process. Every method is called on a shard's thread and must not block.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 
 use mio::Waker;
 use model::event::fact::Fact;
@@ -46,10 +46,24 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub fn send(&self, control: Control) {
-        if self.controls.try_send(control).is_err() {
-            // The queue holds one place per call and some more, so this is a shard that has stopped.
-            tracing::debug!("a shard that has stopped was sent a message");
+        match self.controls.try_send(control) {
+            Ok(()) => {}
+            // The queue holds one place per call and some more. An answer of the journal that is lost here ends its call
+            // when the wait for it is over.
+            Err(TrySendError::Full(control)) => {
+                tracing::error!(?control, "the queue of a shard is full: a message is lost")
+            }
+            Err(TrySendError::Disconnected(_)) => tracing::debug!("a shard that has stopped was sent a message"),
         }
+        self.wake();
+    }
+
+    /// Tells the shard to stop. It waits for room: whoever stops a shard waits for its end, and a lost word would make
+    /// that for ever.
+    pub fn stop(&self) {
+        self.wake();
+        // An error means that the thread has ended already.
+        let _ended = self.controls.send(Control::Stop);
         self.wake();
     }
 
@@ -110,5 +124,27 @@ impl JournalPlaces for ShardPlaces {
             Box::new(move |committed: bool| reply.tell(committed)) as Notify
         });
         self.places.append(fact, notify);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_full_queue_does_not_lose_the_stop() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), crate::shard::WAKER).unwrap());
+        let (controls, received) = sync_channel(1);
+        let mailbox = Mailbox { controls, waker };
+        mailbox.send(Control::Drain);
+        mailbox.send(Control::Drain);
+        std::thread::scope(|scope| {
+            scope.spawn(|| mailbox.stop());
+            assert!(matches!(received.recv(), Ok(Control::Drain)));
+            assert!(matches!(received.recv(), Ok(Control::Stop)), "the second drain was lost, the stop waited");
+        });
     }
 }

@@ -25,7 +25,7 @@ use sip_message::{HeaderName, Message, Method};
 
 use outgoing::Outgoing;
 
-use crate::io::{Io, Refusal};
+use crate::io::Io;
 use crate::ports::Token;
 
 /// The calls of one shard.
@@ -127,7 +127,7 @@ impl Calls {
         let Some(invite) = invite else { return io.reply(key, msg, peer, 481) };
         let call = self.servers.get(&invite).copied();
         let tag = call.and_then(|call| self.calls.get(&call)).map(|call| call.caller.tag.clone());
-        io.refuse(key, msg, peer, Refusal::new(200), tag.as_deref());
+        io.reply_as(key, msg, peer, 200, tag.as_deref());
         if let Some(call) = call {
             self.with(io, call, |calls, io| calls.caller_gave_up(io, call));
         }

@@ -12,7 +12,7 @@ use super::Calls;
 use super::answer::relay_sdp;
 use super::call::{CallKey, Confirmation, State, ms, ms_between, next_hop};
 use crate::config::ServicesConfig;
-use crate::io::{Io, Refusal};
+use crate::io::Io;
 
 /// How often the relay is asked for silence.
 const MEDIA_PERIOD_MAX: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ impl Calls {
 
     /// A BYE from either side, in any phase in which there is a dialog.
     pub(super) fn bye(&mut self, io: &mut Io, key: CallKey, side: Side, server: ServerKey, msg: &Message, peer: Peer) {
-        io.refuse(server, msg, peer, Refusal::new(200), None);
+        io.reply(server, msg, peer, 200);
         let by = match side {
             Side::Caller => ReleasedBy::Caller,
             Side::Callee => ReleasedBy::Callee,

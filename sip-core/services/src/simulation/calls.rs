@@ -38,6 +38,10 @@ fn a_call_on_net_is_answered_and_ended() {
     assert!(offer.contains("m=audio 16386 ") && offer.contains("c=IN IP4 10.0.0.1"), "{offer}");
     assert!(answer.contains("m=audio 16384 "), "{answer}");
     assert!(sim.phones[BOB].got[0].acknowledged);
+    assert!(
+        sim.phones[BOB].got[0].invite.lists(sip_message::HeaderName::Allow, b"UPDATE"),
+        "what is answered is allowed"
+    );
     assert_eq!(sim.remotes().iter().map(|(side, _)| *side).collect::<Vec<_>>(), [Side::Caller, Side::Callee]);
     sim.phones[ALICE].hang_up(sim.now.mono, call);
     sim.run(1_000);
