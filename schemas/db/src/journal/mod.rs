@@ -229,9 +229,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, state: &mut State, fact: &Fact, notify: Option<Notify>) {
+    /// Called before the lock is taken: all shards and the writer share it.
+    fn entry(&self, fact: &Fact, notify: Option<Notify>) -> Entry {
         let now = self.clock.now();
-        let entry = Entry { at: now.utc, since: now.mono, kind: fact.kind(), body: fact.to_bytes(), notify };
+        Entry { at: now.utc, since: now.mono, kind: fact.kind(), body: fact.to_bytes(), notify }
+    }
+
+    fn push(&self, state: &mut State, entry: Entry) {
         state.queue.push_back(entry);
         self.wake.notify_all();
     }
@@ -280,12 +284,16 @@ impl Journal {
     /// # Errors
     /// When the queue is full; `notify` is dropped unheard then.
     pub fn append(&self, fact: &Fact, notify: Option<Notify>) -> Result<(), JournalFull> {
+        self.push(self.inner.shared.entry(fact, notify))
+    }
+
+    fn push(&self, entry: Entry) -> Result<(), JournalFull> {
         let shared = &self.inner.shared;
         let mut state = shared.lock();
         if state.stopping || state.stopped || state.taken() >= shared.options.places_max {
             return Err(JournalFull);
         }
-        shared.push(&mut state, fact, notify);
+        shared.push(&mut state, entry);
         Ok(())
     }
 
@@ -371,21 +379,21 @@ impl Places {
     /// When no place is left and the queue is full, or the journal was closed.
     pub fn append(&mut self, fact: &Fact, notify: Option<Notify>) -> Result<(), JournalFull> {
         let shared = &self.journal.inner.shared;
-        let mut state = shared.lock();
+        let entry = shared.entry(fact, notify);
         if self.left == 0 {
-            drop(state);
-            return self.journal.append(fact, notify);
+            return self.journal.push(entry);
         }
+        let mut state = shared.lock();
         if state.stopping || state.stopped {
             drop(state);
-            if let Some(notify) = notify {
+            if let Some(notify) = entry.notify {
                 notify(false);
             }
             return Err(JournalFull);
         }
         self.left -= 1;
         state.reserved -= 1;
-        shared.push(&mut state, fact, notify);
+        shared.push(&mut state, entry);
         Ok(())
     }
 }
