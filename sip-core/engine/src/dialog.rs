@@ -252,23 +252,6 @@ impl Dialog {
             self.target = target;
         }
     }
-
-    /// Takes over what a 2xx brings: for the 2xx to the first INVITE the final route set (`first`), and for each
-    /// 2xx to INVITE or UPDATE the Contact.
-    pub fn confirm(&mut self, response: &Message, first: bool) -> Result<(), DialogError> {
-        if !self.matches(response) {
-            return Err(DialogError::NotOurs);
-        }
-        if first {
-            let mut routes = routes(response)?;
-            routes.reverse();
-            self.routes = routes;
-        }
-        if let Some(target) = contact(response)? {
-            self.target = target;
-        }
-        Ok(())
-    }
 }
 
 fn copy(msg: &Message, name: HeaderName) -> Result<Bytes, DialogError> {

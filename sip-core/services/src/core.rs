@@ -98,10 +98,6 @@ impl Core {
     pub fn handle(&mut self, now: Now, input: Input) {
         self.io.now = now;
         match input {
-            Input::Datagram { bytes, peer } => match Message::parse_datagram(bytes) {
-                Ok(message) => self.io.transactions.receive(now.mono, message, peer),
-                Err(error) => self.refused(&error, peer),
-            },
             Input::Message { message, peer } => self.io.transactions.receive(now.mono, message, peer),
             Input::Refused { error, peer } => self.refused(&error, peer),
             Input::Timeout => self.timeout(),

@@ -24,13 +24,6 @@ pub struct Token(pub u64);
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "moved a few times per message; a box would be an allocation for each")]
 pub enum Input {
-    /// A datagram that nobody has read yet.
-    Datagram {
-        /// Its octets.
-        bytes: Bytes,
-        /// Where it came from.
-        peer: Peer,
-    },
     /// A message that this shard owns: see [`crate::shard::of_message`].
     Message {
         /// The message.
