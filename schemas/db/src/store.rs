@@ -4,13 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use model::id::IdSource as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::error::{DbError, WriteError, asks_for_retry};
+use crate::system::SystemIds;
 
 /// How often a collided transaction is run again. Collisions resolve in milliseconds; ten in a row are an overload.
 const ATTEMPTS_MAX: u32 = 10;
+/// The longest pause before the second attempt; it doubles with each attempt. About one short transaction.
+const PAUSE_FIRST_US: u64 = 2_000;
+/// No pause is longer, so that ten attempts end within a second.
+const PAUSE_MAX_US: u64 = 100_000;
 /// How long a caller waits for a connection. Longer than any healthy transaction, shorter than a client's patience.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long SQLite waits for a writer of another process (the command line beside the daemon).
@@ -212,7 +218,10 @@ impl Db {
     {
         let db = self.clone();
         let task = tokio::spawn(async move {
-            for _ in 0..ATTEMPTS_MAX {
+            for attempt in 0..ATTEMPTS_MAX {
+                if attempt > 0 {
+                    tokio::time::sleep(pause(attempt, SystemIds.next().as_u64_pair().1)).await;
+                }
                 let mut tx = db.begin_write().await?;
                 let error = match work(&mut tx).await {
                     Ok(value) => match tx.commit().await {
@@ -250,13 +259,12 @@ impl Db {
         E: From<DbError>,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send,
     {
-        let mut tx = match self {
-            Self::Sqlite(pools) => Tx::Sqlite(pools.readers.begin().await.map_err(DbError::from)?),
-            Self::Postgres(pool) => Tx::Postgres(
-                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(DbError::from)?,
-                false,
-            ),
-        };
+        // In a task of its own: a caller who goes away while BEGIN is under way would give a connection back to the pool
+        // that is in a transaction and does not know it. A transaction that nobody waits for any more is dropped whole,
+        // which rolls it back.
+        let db = self.clone();
+        let begun = tokio::spawn(async move { db.begin_read().await }).await;
+        let mut tx = begun.map_err(|join| DbError::Statement(sqlx::Error::Io(std::io::Error::other(join))))??;
         let value = work(&mut tx).await?;
         tx.rollback().await.map_err(DbError::from)?;
         Ok(value)
@@ -282,12 +290,28 @@ impl Db {
         }
     }
 
+    async fn begin_read(&self) -> Result<Tx, DbError> {
+        match self {
+            Self::Sqlite(pools) => Ok(Tx::Sqlite(pools.readers.begin().await?)),
+            Self::Postgres(pool) => {
+                Ok(Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?, false))
+            }
+        }
+    }
+
     async fn begin_write(&self) -> Result<Tx, DbError> {
         match self {
             Self::Sqlite(pools) => Ok(Tx::Sqlite(pools.writer.begin_with("BEGIN IMMEDIATE").await?)),
             Self::Postgres(pool) => Ok(Tx::Postgres(pool.begin().await?, true)),
         }
     }
+}
+
+/// How long to wait before `attempt` (from 1): anything up to a bound that grows, so that two who collided do not run
+/// in step again. `random` is any number.
+fn pause(attempt: u32, random: u64) -> Duration {
+    let bound = PAUSE_FIRST_US.saturating_mul(1_u64 << (attempt - 1).min(16)).min(PAUSE_MAX_US);
+    Duration::from_micros(random % (bound + 1))
 }
 
 fn sqlite_options(path: &Path) -> SqliteConnectOptions {
@@ -302,4 +326,22 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         // Bulk batches write a few MiB each; a checkpoint every 4,000 pages (16 MiB) keeps them in one log
         .pragma("wal_autocheckpoint", "4000")
         .statement_cache_capacity(512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        for (attempt, bound_us) in [(1, 2_000), (2, 4_000), (6, 64_000), (7, 100_000), (9, 100_000), (99, 100_000)] {
+            let bound = Duration::from_micros(bound_us);
+            assert_eq!(pause(attempt, bound_us), bound, "{attempt}");
+            assert_eq!(pause(attempt, bound_us + 1), Duration::ZERO, "{attempt}");
+            assert!(pause(attempt, SystemIds.next().as_u64_pair().1) <= bound, "{attempt}");
+        }
+        let drawn: std::collections::BTreeSet<_> =
+            (0..100).map(|_| pause(9, SystemIds.next().as_u64_pair().1)).collect();
+        assert!(drawn.len() > 50, "{} different pauses of 100", drawn.len());
+    }
 }

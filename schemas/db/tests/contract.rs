@@ -462,4 +462,39 @@ mod contract {
         })
         .await;
     }
+
+    /// A caller who goes away at any step of a read leaves no session inside a transaction: what comes after on the same
+    /// connection reads what is there now, and may write.
+    #[tokio::test]
+    async fn a_read_that_is_given_up_leaves_no_transaction_behind() {
+        on_each_database(async |db: TestDb| {
+            let read = || {
+                db.read::<i64, DbError, _>(|tx| {
+                    Box::pin(async move {
+                        let sql = "SELECT value FROM counter WHERE name = 'rated'";
+                        Ok(on_tx!(tx, c => sqlx::query_scalar(sql).fetch_one(c).await)?)
+                    })
+                })
+            };
+            for round in 0..600_u32 {
+                let steps = round % 60;
+                let given_up = async {
+                    for _ in 0..steps {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    found = read() => assert_eq!(found.unwrap(), i64::from(round)),
+                    () = given_up => {}
+                }
+                let first = db.write::<i64, (), _>(|tx| {
+                    Box::pin(async move { Ok(db::counter::next_range(tx, "rated", 1).await?) })
+                });
+                assert_eq!(first.await.unwrap(), i64::from(round) + 1, "given up after {steps} steps");
+                assert_eq!(read().await.unwrap(), i64::from(round) + 1, "given up after {steps} steps");
+            }
+        })
+        .await;
+    }
 }
