@@ -9,9 +9,11 @@ use model::actor::Permission;
 use model::change::ResourceKind;
 use model::ctx::Ctx;
 use model::page::{Page, PageRequest, ReadError};
+use reports::resource::INTERVAL_MS;
 
 use crate::error;
 use crate::limit::{COMPLEXITY_MAX, LIST_COMPLEXITY};
+use crate::scalar::Timestamp;
 use crate::schema::GraphqlDeps;
 
 /// The use cases.
@@ -62,6 +64,13 @@ pub(crate) fn connection<S, T: OutputType + From<S>>(page: Page<S>, after: bool)
 pub(crate) fn page_complexity(first: u32, child: usize) -> usize {
     // what is over the limit need not be exact
     usize::try_from(first).unwrap_or(COMPLEXITY_MAX).saturating_mul(child).saturating_add(1)
+}
+
+/// What the intervals from `from` to `to` cost: as many as there can be, times what is selected of each.
+pub(crate) fn interval_complexity(from: Timestamp, to: Timestamp, child: usize) -> usize {
+    let span_ms = to.0.0.saturating_sub(from.0.0).max(0);
+    let intervals = usize::try_from(span_ms.saturating_add(INTERVAL_MS - 1) / INTERVAL_MS).unwrap_or(COMPLEXITY_MAX);
+    intervals.max(1).saturating_mul(child).saturating_add(1)
 }
 
 /// What a list without pages costs.

@@ -24,5 +24,5 @@ pub const SELECTIONS_MAX: usize = 5_000;
 pub const INTROSPECTION_LISTS_MAX: usize = 2;
 /// Versions that a change may expect.
 pub const EXPECTED_VERSIONS_MAX: usize = 100;
-/// Calls, rates, intervals: entries of a list that is not paged and has no better bound.
+/// Legs and parts of one call: entries of a list that is not paged and has no better bound.
 pub const LIST_COMPLEXITY: usize = 20;

@@ -8,7 +8,9 @@ use model::change::ResourceKind;
 use model::ctx::Ctx;
 use reports::resource::Subject;
 
-use crate::argument::{allowed, caller, connection, deps, filter, list_complexity, page, page_complexity, required};
+use crate::argument::{
+    allowed, caller, connection, deps, filter, interval_complexity, list_complexity, page, page_complexity, required,
+};
 use crate::error;
 use crate::object::billing::{LedgerBalance, RatedUsage, Suspense, TariffAssignment, Usage};
 use crate::object::fault::alarm_key;
@@ -243,7 +245,7 @@ impl Query {
         Ok(connection(page, later))
     }
 
-    /// Legs of answered calls, in the order of the call.
+    /// Legs of answered calls, account by account, in the order of the call.
     #[graphql(complexity = "page_complexity(first, child_complexity)")]
     async fn usage(
         &self,
@@ -268,7 +270,7 @@ impl Query {
         Ok(legs.into_iter().map(Usage::from).collect())
     }
 
-    /// Charges, in the order of the call.
+    /// Charges, account by account, in the order of the call.
     #[graphql(complexity = "page_complexity(first, child_complexity)")]
     async fn rated_usage(
         &self,
@@ -284,7 +286,7 @@ impl Query {
         Ok(connection(page, later))
     }
 
-    /// Charges that could not be rated and wait.
+    /// Charges that could not be rated and wait, account by account.
     #[graphql(complexity = "page_complexity(first, child_complexity)")]
     async fn suspense(
         &self,
@@ -300,12 +302,20 @@ impl Query {
         Ok(connection(page, later))
     }
 
-    /// Balances of all accounts within reach.
-    #[graphql(complexity = "list_complexity(child_complexity)")]
-    async fn ledger_balances(&self, context: &Context<'_>) -> Result<Vec<LedgerBalance>> {
+    /// Balances, account by account.
+    #[graphql(complexity = "page_complexity(first, child_complexity)")]
+    async fn ledger_balances(
+        &self,
+        context: &Context<'_>,
+        account_id: Option<ID>,
+        #[graphql(default = 50)] first: u32,
+        after: Option<String>,
+    ) -> Result<Connection<String, LedgerBalance>> {
         let ctx = allowed(context, Right::BillingRead)?;
-        let balances = deps(context)?.billing.ledger_balance_list(ctx).await.map_err(error::read)?;
-        Ok(balances.into_iter().map(LedgerBalance::from).collect())
+        let account = filter(ResourceKind::Account, "accountId", account_id)?;
+        let (page, later) = (page(first, after.clone())?, after.is_some());
+        let page = deps(context)?.billing.ledger_balance_list(ctx, account, page).await.map_err(error::read)?;
+        Ok(connection(page, later))
     }
 
     /// Alarms, newest first: the active ones, or all.
@@ -338,8 +348,9 @@ impl Query {
     }
 
     /// Counters of 15 minutes of an account and all below it, or of a trunk, or (neither given) of the installation;
-    /// intervals without calls are left out. At most 31 days.
-    #[graphql(complexity = "list_complexity(child_complexity)")]
+    /// intervals without calls are left out. At most 31 days; each interval that `from` and `to` span costs what is
+    /// selected of it.
+    #[graphql(complexity = "interval_complexity(from, to, child_complexity)")]
     async fn performance_intervals(
         &self,
         context: &Context<'_>,

@@ -131,6 +131,23 @@ async fn floods_are_refused_before_they_cost() {
     let bomb: String = (0..40).map(|i| format!("fragment f{i} on Query {{ ...f{0} ...f{0} }} ", i + 1)).collect();
     let bomb = format!("{{ ...f0 }} {bomb} fragment f40 on Query {{ __typename }}");
     let two = "mutation { a: alarmAcknowledge(input: { id: \"x\" }) { id } b: alarmAcknowledge(input: { id: \"y\" }) { id } }";
+    // lists within lists cost both sizes, intervals the span that is asked for
+    let rates = "{ tariffs(first: 100) { edges { node { rates(first: 100) { edges { node { prefix } } } } } } }";
+    let aliased: String = (0..25)
+        .map(|i| format!("a{i}: tariffs {{ nodes {{ rates(first: 100) {{ nodes {{ prefix price }} }} }} }} "))
+        .collect();
+    let aliased = format!("{{ {aliased} }}");
+    let intervals = |to: &str, fields: &str| {
+        format!("{{ performanceIntervals(from: \"2026-01-01T00:00:00Z\", to: \"{to}\") {{ {fields} }} }}")
+    };
+    let month = intervals("2026-02-01T00:00:00Z", "start attempts");
+    let age = intervals("2999-01-01T00:00:00Z", "start");
+    let balances = "{ ledgerBalances(first: 101) { nodes { book } } }";
+    let day = intervals("2026-01-02T00:00:00Z", "start attempts answered");
+    assert!(ask(&face, "full", &day, Value::Null).await["errors"].is_null());
+    for document in [rates, &aliased, &month, &age, balances] {
+        assert_eq!(code(&ask(&face, "full", document, Value::Null).await), "BAD_REQUEST", "{document:.80}");
+    }
     for document in [&full(8), &full(31), deep, &long, &directives, &bomb, two, &"{".repeat(60_000)] {
         let answer = ask(&face, "full", document, Value::Null).await;
         assert_eq!(code(&answer), "BAD_REQUEST", "{document:.80}: {answer}");
@@ -143,6 +160,27 @@ async fn floods_are_refused_before_they_cost() {
     let large = "x".repeat(1_100_000);
     let status = post(&face, Some("full"), "{ __typename }", json!({ "x": large })).await.status();
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn rates_are_read_when_they_are_asked_for() {
+    let billing = std::sync::Arc::new(support::http::Billing::default());
+    let face = support::face_with_billing(billing.clone());
+    let names = ask(&face, "full", "{ tariffs { nodes { id name } } }", Value::Null).await;
+    assert_eq!(names["data"]["tariffs"]["nodes"][0]["name"], "Retail", "{names}");
+    assert_eq!(billing.reads.load(Ordering::Relaxed), 0);
+    let document = "query($id: ID!, $after: String) { node(id: $id) { ... on Tariff { \
+        rates(first: 2, after: $after) { nodes { prefix price } pageInfo { hasNextPage endCursor } } } } }";
+    let id = &names["data"]["tariffs"]["nodes"][0]["id"];
+    let first = ask(&face, "full", document, json!({ "id": id })).await;
+    let rates = &first["data"]["node"]["rates"];
+    assert_eq!(rates["nodes"], json!([{ "prefix": "1", "price": "0.05" }, { "prefix": "43", "price": "0.05" }]));
+    assert_eq!(rates["pageInfo"]["hasNextPage"], true);
+    let next = ask(&face, "full", document, json!({ "id": id, "after": rates["pageInfo"]["endCursor"] })).await;
+    assert_eq!(next["data"]["node"]["rates"]["nodes"], json!([{ "prefix": "44", "price": "0.05" }]));
+    assert_eq!(billing.reads.load(Ordering::Relaxed), 2);
+    let foreign = ask(&face, "foreign", document, json!({ "id": id })).await;
+    assert_eq!(foreign["data"], json!({ "node": null }));
 }
 
 #[tokio::test]

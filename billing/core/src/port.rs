@@ -5,20 +5,25 @@ use model::ctx::Ctx;
 use model::id::{AccountId, CallId, FileId, StreamId, TariffId};
 use model::page::{Page, PageRequest, ReadError};
 
-use crate::resource::{BillingFile, LedgerBalance, RatedUsage, Stream, Suspense, Tariff, TariffAssignment, Usage};
+use crate::resource::{
+    BillingFile, LedgerBalance, Rate, RatedUsage, Stream, Suspense, TariffAssignment, TariffHead, Usage,
+};
 
-/// Reads of billing. Each requires `billing:read` and is confined to the scope of `ctx`. Usage and rated usage are
-/// in the order of the call's identifier (time of the INVITE), files in the order of the sequence.
+/// Reads of billing. Each requires `billing:read` and is confined to the scope of `ctx`. Usage, rated usage, suspense
+/// and balances go account by account, and within an account in the order of the call's identifier (time of the INVITE);
+/// files go in the order of the sequence.
 #[async_trait]
 #[expect(missing_docs, reason = "one pair per resource: `_get` by identifier, `_list` by owner (none: whole scope)")]
 pub trait Queries: Send + Sync {
-    async fn tariff_get(&self, ctx: &Ctx, id: TariffId) -> Result<Option<Tariff>, ReadError>;
+    async fn tariff_get(&self, ctx: &Ctx, id: TariffId) -> Result<Option<TariffHead>, ReadError>;
     async fn tariff_list(
         &self,
         ctx: &Ctx,
         account: Option<AccountId>,
         page: PageRequest,
-    ) -> Result<Page<Tariff>, ReadError>;
+    ) -> Result<Page<TariffHead>, ReadError>;
+    /// The rates of a tariff by prefix; an empty page when there is no such tariff in the scope.
+    async fn rate_list(&self, ctx: &Ctx, tariff: TariffId, page: PageRequest) -> Result<Page<Rate>, ReadError>;
     async fn tariff_assignment_list(&self, ctx: &Ctx, page: PageRequest) -> Result<Page<TariffAssignment>, ReadError>;
     async fn stream_get(&self, ctx: &Ctx, id: StreamId) -> Result<Option<Stream>, ReadError>;
     async fn stream_list(
@@ -55,6 +60,10 @@ pub trait Queries: Send + Sync {
         account: Option<AccountId>,
         page: PageRequest,
     ) -> Result<Page<Suspense>, ReadError>;
-    /// Balances of all accounts in the scope.
-    async fn ledger_balance_list(&self, ctx: &Ctx) -> Result<Vec<LedgerBalance>, ReadError>;
+    async fn ledger_balance_list(
+        &self,
+        ctx: &Ctx,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<LedgerBalance>, ReadError>;
 }

@@ -61,6 +61,32 @@ pub struct Tariff {
     pub version: i64,
 }
 
+/// A tariff without its rates, of which there may be thousands: they are read in pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TariffHead {
+    /// Its identifier.
+    pub id: TariffId,
+    /// The account that sells (or, for a buy tariff, buys) by it.
+    pub account: AccountId,
+    /// Unique within the account.
+    pub name: String,
+    /// Currency of its prices.
+    pub currency: Currency,
+    /// How the exact amount of a call becomes the charged one.
+    pub rounding: Rounding,
+    /// Counted from 1.
+    pub version: i64,
+}
+
+impl TariffHead {
+    /// The tariff with its rates.
+    #[must_use]
+    pub fn with(self, rates: Vec<Rate>) -> Tariff {
+        let Self { id, account, name, currency, rounding, version } = self;
+        Tariff { id, account, name, currency, rounding, rates, version }
+    }
+}
+
 /// The price of one destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {

@@ -5,7 +5,7 @@ use billing::resource::AssignmentTarget;
 use db::{DbError, Tx, on_tx, statements};
 use model::change::ResourceVersion;
 use model::id::AccountId;
-use model::tenancy::Scope;
+use model::tenancy::{AccountPath, Scope};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ statements! {
     GET = "SELECT id, path, name, version FROM account WHERE id = $1 AND path >= $2 AND path < $3";
     TRUNK = "SELECT t.version, a.id, a.path, a.name, a.version FROM trunk t JOIN account a ON a.id = t.account_id \
         WHERE t.id = $1 AND a.path >= $2 AND a.path < $3";
+    PATH = "SELECT path FROM account WHERE id = $1 AND path >= $2 AND path < $3";
     LOCK_TRUNK = "SELECT id FROM trunk WHERE id = $1";
 }
 
@@ -52,6 +53,13 @@ pub(crate) async fn target(
             .transpose()
         }
     }
+}
+
+/// The path of an account in the scope. Accounts never move, so what was booked on the account has it.
+pub(crate) async fn path(tx: &mut Tx, scope: &Scope, id: AccountId) -> Result<Option<AccountPath>, DbError> {
+    let path: Option<String> = on_tx!(tx, c => sqlx::query_scalar(PATH)
+        .bind(id.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)?;
+    path.map(|path| parse("account.path", &path)).transpose()
 }
 
 fn view(id: Uuid, path: &str, name: String, version: i64) -> Result<AccountView, DbError> {

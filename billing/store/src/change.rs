@@ -328,6 +328,8 @@ async fn decide_assignment(tx: &mut Tx, ctx: &Ctx, assignment: TariffAssignment)
     let found = tariff::get(tx, &ctx.scope, assignment.tariff).await?;
     let view = account::target(tx, &ctx.scope, target).await?;
     let existing = if view.is_some() { tariff::assignments_of(tx, target).await? } else { Vec::new() };
+    // The decision looks at owner and currency, never at rates.
+    let found = found.map(|(head, path)| (head.with(Vec::new()), path));
     let tariff = found.as_ref().map(|(tariff, path)| (tariff, path));
     let plan = decide::tariff_assign(&ctx.scope, tariff, view.as_ref(), &existing, &assignment).map_err(refused)?;
     Ok(view.map(|view| {

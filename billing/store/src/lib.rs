@@ -76,6 +76,42 @@ mod tests {
         testkit::on_each_database(async |db: testkit::TestDb| testkit::prepare_all(&db, &all).await).await;
     }
 
+    /// A page of a list is one walk along an index that begins at the page and gives the order; a tenant who has nothing
+    /// walks over nothing of others. A file's rows are found by their numbers.
+    #[tokio::test]
+    async fn lists_walk_along_an_index() {
+        let db = testkit::TestDb::sqlite().await;
+        let lists = [
+            (usage::LIST, "usage_list ((path,call_id,leg,part)>(?,?,?,?) AND path<?)"),
+            (usage::LIST_OWNED, "usage_list (path=? AND (call_id,leg,part)>(?,?,?))"),
+            (rated::LIST, "rated_list ((path,call_id,leg,part,account_id,side,version)>(?,?,?,?,?,?,?) AND path<?)"),
+            (rated::LIST_OWNED, "rated_list (path=? AND (call_id,leg,part,account_id,side,version)>(?,?,?,?,?,?))"),
+            (suspense::LIST, "suspense_list ((path,call_id,leg,part,account_id,side)>(?,?,?,?,?,?) AND path<?)"),
+            (suspense::LIST_OWNED, "suspense_list (path=? AND (call_id,leg,part,account_id,side)>(?,?,?,?,?))"),
+            (ledger::BALANCES, "ledger_list ((path,account_id,book,currency)>(?,?,?,?) AND path<?)"),
+            (ledger::BALANCES_OWNED, "ledger_list (path=? AND (account_id,book,currency)>(?,?,?))"),
+            (file::OPEN, "sqlite_autoindex_rated_2 (sequence>? AND sequence<?)"),
+            (file::ITEMS, "sqlite_autoindex_rated_2 (sequence>? AND sequence<?)"),
+        ];
+        for (sql, index) in lists {
+            let plan = plan(&db, sql).await;
+            let found = plan.iter().any(|step| step.starts_with("SEARCH") && step.contains(index));
+            assert!(found, "{plan:#?}\nof {sql}");
+            let is_list = sql.starts_with("SELECT * FROM") || sql.contains("FROM ledger");
+            let sorts = plan.iter().any(|step| step.contains("SCAN") || step.contains("TEMP B-TREE"));
+            assert!(!is_list || !sorts, "{plan:#?}\nof {sql}");
+        }
+        db.remove().await;
+    }
+
+    async fn plan(db: &db::Db, sql: &'static str) -> Vec<String> {
+        let sql = format!("EXPLAIN QUERY PLAN {sql}");
+        let db::Db::Sqlite(pools) = db else { panic!("plans are read on SQLite") };
+        let rows: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(pools.readers()).await.unwrap();
+        rows.into_iter().map(|(.., step)| step).collect()
+    }
+
     fn all_statements() -> Vec<String> {
         let fixed = [
             account::ALL,

@@ -7,14 +7,15 @@ use async_trait::async_trait;
 use billing::file::manifest_name;
 use billing::port::Queries;
 use billing::resource::{
-    BillingFile, LedgerBalance, RatedUsage, Side, Stream, Suspense, Tariff, TariffAssignment, Usage,
+    BillingFile, LedgerBalance, Rate, RatedUsage, Side, Stream, Suspense, TariffAssignment, TariffHead, Usage,
 };
 use db::{DbError, Tx};
 use model::actor::Permission;
 use model::ctx::Ctx;
 use model::id::{AccountId, CallId, FileId, StreamId, TariffId};
+use model::money::Currency;
 use model::page::{Page, PageRequest, ReadError};
-use model::tenancy::Scope;
+use model::tenancy::{AccountPath, Scope};
 use uuid::Uuid;
 
 use crate::sql::read_error;
@@ -23,7 +24,7 @@ use crate::{BillingStore, file, ledger, publish, rated, stream, suspense, tariff
 /// Octets of one read of a file. A face streams in pieces of this or less; the bound keeps many readers in memory.
 pub const FILE_READ_MAX: usize = 16 * 1024 * 1024;
 
-/// The sort key behind a cursor, such as `<call>/<leg>/<part>`.
+/// The sort key behind a cursor, such as `<path>/<call>/<leg>/<part>`.
 struct Cursor<'c>(std::str::Split<'c, char>);
 
 fn malformed() -> ReadError {
@@ -47,6 +48,10 @@ impl<'c> Cursor<'c> {
         Ok(side.as_str().to_owned())
     }
 
+    fn path(&mut self) -> Result<String, ReadError> {
+        self.next::<AccountPath>().map(String::from)
+    }
+
     fn end(mut self) -> Result<(), ReadError> {
         if self.0.next().is_none() { Ok(()) } else { Err(malformed()) }
     }
@@ -56,25 +61,31 @@ fn after_id(page: &PageRequest) -> Result<Uuid, ReadError> {
     page.after.as_deref().map_or(Ok(Uuid::nil()), |text| text.parse().map_err(|_| malformed()))
 }
 
-fn after_usage(page: &PageRequest) -> Result<(Uuid, i64, i64), ReadError> {
-    let Some(text) = &page.after else { return Ok((Uuid::nil(), -1, -1)) };
+/// The key of a cursor that `read` takes apart; none for the first page.
+fn after_key<K>(
+    page: &PageRequest,
+    read: impl FnOnce(&mut Cursor<'_>) -> Result<K, ReadError>,
+) -> Result<Option<K>, ReadError> {
+    let Some(text) = &page.after else { return Ok(None) };
     let mut cursor = Cursor::of(text);
-    let key = (cursor.next()?, cursor.next()?, cursor.next()?);
-    cursor.end().map(|()| key)
+    let key = read(&mut cursor)?;
+    cursor.end().map(|()| Some(key))
 }
 
-fn after_suspense(page: &PageRequest) -> Result<suspense::After, ReadError> {
-    let Some(text) = &page.after else { return Ok((Uuid::nil(), -1, -1, Uuid::nil(), String::new())) };
-    let mut cursor = Cursor::of(text);
-    let key = (cursor.next()?, cursor.next()?, cursor.next()?, cursor.next()?, cursor.side()?);
-    cursor.end().map(|()| key)
+fn after_usage(page: &PageRequest) -> Result<Option<usage::After>, ReadError> {
+    after_key(page, |c| Ok((c.path()?, c.next()?, c.next()?, c.next()?)))
 }
 
-fn after_rated(page: &PageRequest) -> Result<rated::After, ReadError> {
-    let Some(text) = &page.after else { return Ok((Uuid::nil(), -1, -1, Uuid::nil(), String::new(), 0)) };
-    let mut cursor = Cursor::of(text);
-    let key = (cursor.next()?, cursor.next()?, cursor.next()?, cursor.next()?, cursor.side()?, cursor.next()?);
-    cursor.end().map(|()| key)
+fn after_suspense(page: &PageRequest) -> Result<Option<suspense::After>, ReadError> {
+    after_key(page, |c| Ok((c.path()?, c.next()?, c.next()?, c.next()?, c.next()?, c.side()?)))
+}
+
+fn after_rated(page: &PageRequest) -> Result<Option<rated::After>, ReadError> {
+    after_key(page, |c| Ok((c.path()?, c.next()?, c.next()?, c.next()?, c.next()?, c.side()?, c.next()?)))
+}
+
+fn after_balance(page: &PageRequest) -> Result<Option<ledger::After>, ReadError> {
+    after_key(page, |c| Ok((c.path()?, c.next()?, c.next()?, c.next::<Currency>()?.to_string())))
 }
 
 fn allow(ctx: &Ctx) -> Result<Scope, ReadError> {
@@ -119,7 +130,7 @@ impl BillingStore {
 
 #[async_trait]
 impl Queries for BillingStore {
-    async fn tariff_get(&self, ctx: &Ctx, id: TariffId) -> Result<Option<Tariff>, ReadError> {
+    async fn tariff_get(&self, ctx: &Ctx, id: TariffId) -> Result<Option<TariffHead>, ReadError> {
         let scope = allow(ctx)?;
         let found = self.read(move |tx| Box::pin(async move { tariff::get(tx, &scope, id).await })).await?;
         Ok(found.map(|(tariff, _)| tariff))
@@ -130,9 +141,20 @@ impl Queries for BillingStore {
         ctx: &Ctx,
         account: Option<AccountId>,
         page: PageRequest,
-    ) -> Result<Page<Tariff>, ReadError> {
+    ) -> Result<Page<TariffHead>, ReadError> {
         let ((scope, page), after) = (allow_page(ctx, &page)?, after_id(&page)?);
         self.read(move |tx| Box::pin(async move { tariff::list(tx, &scope, account, after, &page).await })).await
+    }
+
+    async fn rate_list(&self, ctx: &Ctx, tariff: TariffId, page: PageRequest) -> Result<Page<Rate>, ReadError> {
+        let (scope, page) = allow_page(ctx, &page)?;
+        self.read(move |tx| {
+            Box::pin(async move {
+                let after = page.after.as_deref().unwrap_or_default();
+                tariff::rate_list(tx, &scope, tariff, after, &page).await
+            })
+        })
+        .await
     }
 
     async fn tariff_assignment_list(&self, ctx: &Ctx, page: PageRequest) -> Result<Page<TariffAssignment>, ReadError> {
@@ -235,9 +257,14 @@ impl Queries for BillingStore {
         self.read(move |tx| Box::pin(async move { suspense::list(tx, &scope, account, after, &page).await })).await
     }
 
-    async fn ledger_balance_list(&self, ctx: &Ctx) -> Result<Vec<LedgerBalance>, ReadError> {
-        let scope = allow(ctx)?;
-        self.read(move |tx| Box::pin(async move { ledger::balances(tx, &scope).await })).await
+    async fn ledger_balance_list(
+        &self,
+        ctx: &Ctx,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<LedgerBalance>, ReadError> {
+        let ((scope, page), after) = (allow_page(ctx, &page)?, after_balance(&page)?);
+        self.read(move |tx| Box::pin(async move { ledger::balances(tx, &scope, account, after, &page).await })).await
     }
 }
 

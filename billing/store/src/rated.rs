@@ -12,14 +12,18 @@ use model::tenancy::Scope;
 use model::time::Timestamp;
 use uuid::Uuid;
 
-use crate::ledger;
-use crate::sql::{narrow, parse};
+use crate::sql::{first_path, narrow, parse};
 use crate::usage::Key;
+use crate::{account, ledger};
 
 statements! {
-    LIST = "SELECT * FROM rated WHERE path >= $1 AND path < $2 AND (account_id = $3 OR $3 IS NULL) \
-        AND (call_id, leg, part, account_id, side, version) > ($4, $5, $6, $7, $8, $9) \
-        ORDER BY call_id, leg, part, account_id, side, version LIMIT $10";
+    // Both go along the index `rated_list`: a page costs what it holds, not what others have.
+    LIST = "SELECT * FROM rated WHERE path < $1 \
+        AND (path, call_id, leg, part, account_id, side, version) > ($2, $3, $4, $5, $6, $7, $8) \
+        ORDER BY path, call_id, leg, part, account_id, side, version LIMIT $9";
+    LIST_OWNED = "SELECT * FROM rated WHERE path = $1 \
+        AND (call_id, leg, part, account_id, side, version) > ($2, $3, $4, $5, $6, $7) \
+        ORDER BY call_id, leg, part, account_id, side, version LIMIT $8";
 }
 
 #[cfg(test)]
@@ -175,21 +179,38 @@ pub(crate) async fn insert(
 }
 
 /// The key after which a page begins.
-pub(crate) type After = (Uuid, i64, i64, Uuid, String, i64);
+/// Path, call, leg, part, account, side, version.
+pub(crate) type After = (String, Uuid, i64, i64, Uuid, String, i64);
 
-/// One page.
+/// One page, by account (in the order of its path), then by call.
 pub(crate) async fn list(
     tx: &mut Tx,
     scope: &Scope,
     account: Option<AccountId>,
-    after: After,
+    after: Option<After>,
     page: &PageRequest,
 ) -> Result<Page<RatedUsage>, DbError> {
-    let rows: Vec<RatedRow> = on_tx!(tx, c => sqlx::query_as(LIST)
-        .bind(scope.lower()).bind(scope.upper()).bind(account.map(AccountId::uuid))
-        .bind(after.0).bind(after.1).bind(after.2).bind(after.3).bind(&after.4).bind(after.5)
-        .bind(i64::from(page.first) + 1)
-        .fetch_all(c).await)?;
+    let none = (String::new(), Uuid::nil(), -1, -1, Uuid::nil(), String::new(), 0);
+    let (after_path, call, leg, part, charged, side, version) = after.unwrap_or(none);
+    let limit = i64::from(page.first) + 1;
+    let rows: Vec<RatedRow> = match account {
+        None => {
+            let from = first_path(scope, &after_path);
+            on_tx!(tx, c => sqlx::query_as(LIST)
+            .bind(scope.upper()).bind(from).bind(call).bind(leg).bind(part).bind(charged)
+            .bind(side).bind(version).bind(limit).fetch_all(c).await)?
+        }
+        Some(account) => match account::path(tx, scope, account).await? {
+            Some(path) => on_tx!(tx, c => sqlx::query_as(LIST_OWNED)
+                .bind(path.as_str()).bind(call).bind(leg).bind(part).bind(charged).bind(side).bind(version).bind(limit)
+                .fetch_all(c).await)?,
+            None => Vec::new(),
+        },
+    };
     let rows: Vec<RatedUsage> = rows.into_iter().map(RatedUsage::try_from).collect::<Result<_, _>>()?;
-    Ok(Page::cut(rows, page, billing::file::record_id))
+    Ok(Page::cut(rows, page, cursor))
+}
+
+fn cursor(rated: &RatedUsage) -> String {
+    format!("{}/{}", rated.path, billing::file::record_id(rated))
 }

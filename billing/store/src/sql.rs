@@ -4,6 +4,7 @@ use db::DbError;
 use db::dialect::Value;
 use model::money::{Amount, Total};
 use model::page::ReadError;
+use model::tenancy::Scope;
 
 /// Values of one `IN` list: long enough that a batch takes few statements, short enough for a plan to stay cheap.
 pub(crate) const LIST_MAX: usize = 500;
@@ -22,6 +23,11 @@ pub(crate) fn narrow<T: TryFrom<i64, Error: ToString>>(column: &'static str, val
 /// A text of a column as a type of the domain.
 pub(crate) fn parse<T: std::str::FromStr<Err: ToString>>(column: &'static str, text: &str) -> Result<T, DbError> {
     text.parse().map_err(|e: T::Err| DbError::corrupt(column, e.to_string()))
+}
+
+/// Where a list by path begins: after the cursor, and never before the scope.
+pub(crate) fn first_path<'a>(scope: &'a Scope, after: &'a str) -> &'a str {
+    if after < scope.lower() { scope.lower() } else { after }
 }
 
 /// Optional text that is made for the row.

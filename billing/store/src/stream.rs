@@ -16,7 +16,9 @@ statements! {
     GET = "SELECT s.*, a.path FROM stream s JOIN account a ON a.id = s.account_id \
         WHERE s.id = $1 AND a.path >= $2 AND a.path < $3";
     LIST = "SELECT s.*, a.path FROM stream s JOIN account a ON a.id = s.account_id \
-        WHERE a.path >= $1 AND a.path < $2 AND (s.account_id = $3 OR $3 IS NULL) AND s.id > $4 ORDER BY s.id LIMIT $5";
+        WHERE a.path >= $1 AND a.path < $2 AND s.id > $3 ORDER BY s.id LIMIT $4";
+    LIST_OWNED = "SELECT s.*, a.path FROM stream s JOIN account a ON a.id = s.account_id \
+        WHERE a.path >= $1 AND a.path < $2 AND s.id > $3 AND s.account_id = $5 ORDER BY s.id LIMIT $4";
     LOCK = "SELECT id FROM stream WHERE id = $1";
     NAME = "SELECT COUNT(*) FROM stream WHERE account_id = $1 AND name = $2";
     INSERT = "INSERT INTO stream (id, account_id, name, side, close_period_ms, next_sequence, rated_cursor, version, \
@@ -94,9 +96,13 @@ pub(crate) async fn list(
     after: Uuid,
     page: &PageRequest,
 ) -> Result<Page<StreamState>, DbError> {
-    let rows: Vec<StreamRow> = on_tx!(tx, c => sqlx::query_as(LIST)
-        .bind(scope.lower()).bind(scope.upper()).bind(account.map(AccountId::uuid)).bind(after)
-        .bind(i64::from(page.first) + 1).fetch_all(c).await)?;
+    let limit = i64::from(page.first) + 1;
+    let rows: Vec<StreamRow> = match account {
+        None => on_tx!(tx, c => sqlx::query_as(LIST)
+            .bind(scope.lower()).bind(scope.upper()).bind(after).bind(limit).fetch_all(c).await)?,
+        Some(account) => on_tx!(tx, c => sqlx::query_as(LIST_OWNED)
+            .bind(scope.lower()).bind(scope.upper()).bind(after).bind(limit).bind(account.uuid()).fetch_all(c).await)?,
+    };
     let rows = rows.into_iter().map(StreamState::try_from).collect::<Result<Vec<_>, _>>()?;
     Ok(Page::cut(rows, page, |s| s.stream.id.to_string()))
 }

@@ -10,14 +10,19 @@ use model::time::Timestamp;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::account;
 use crate::rated::side;
-use crate::sql::narrow;
+use crate::sql::{first_path, narrow};
 use crate::usage::Key;
 
 statements! {
-    LIST = "SELECT * FROM suspense WHERE path >= $1 AND path < $2 AND (account_id = $3 OR $3 IS NULL) \
-        AND resolved_at IS NULL AND (call_id, leg, part, account_id, side) > ($4, $5, $6, $7, $8) \
-        ORDER BY call_id, leg, part, account_id, side LIMIT $9";
+    // Both go along the index `suspense_list`: a page costs what it holds, not what others have.
+    LIST = "SELECT * FROM suspense WHERE resolved_at IS NULL AND path < $1 \
+        AND (path, call_id, leg, part, account_id, side) > ($2, $3, $4, $5, $6, $7) \
+        ORDER BY path, call_id, leg, part, account_id, side LIMIT $8";
+    LIST_OWNED = "SELECT * FROM suspense WHERE resolved_at IS NULL AND path = $1 \
+        AND (call_id, leg, part, account_id, side) > ($2, $3, $4, $5, $6) \
+        ORDER BY call_id, leg, part, account_id, side LIMIT $7";
     OPEN = "SELECT * FROM suspense WHERE path >= $1 AND path < $2 AND resolved_at IS NULL \
         ORDER BY created_at, call_id, leg, part, account_id, side LIMIT $3";
     OPEN_COUNT = "SELECT COUNT(*) FROM suspense WHERE path >= $1 AND path < $2 AND resolved_at IS NULL";
@@ -199,21 +204,36 @@ pub(crate) async fn open_count(tx: &mut Tx, scope: &Scope) -> Result<i64, DbErro
         .bind(scope.lower()).bind(scope.upper()).fetch_one(c).await)?)
 }
 
-/// The key after which a page begins.
-pub(crate) type After = (Uuid, i64, i64, Uuid, String);
+/// The key after which a page begins: path, call, leg, part, account, side.
+pub(crate) type After = (String, Uuid, i64, i64, Uuid, String);
 
-/// One page of what waits.
+/// One page of what waits, by account (in the order of its path), then by call.
 pub(crate) async fn list(
     tx: &mut Tx,
     scope: &Scope,
     account: Option<AccountId>,
-    after: After,
+    after: Option<After>,
     page: &PageRequest,
 ) -> Result<Page<Suspense>, DbError> {
-    let rows: Vec<SuspenseRow> = on_tx!(tx, c => sqlx::query_as(LIST)
-        .bind(scope.lower()).bind(scope.upper()).bind(account.map(AccountId::uuid))
-        .bind(after.0).bind(after.1).bind(after.2).bind(after.3).bind(&after.4).bind(i64::from(page.first) + 1)
-        .fetch_all(c).await)?;
-    let rows: Vec<Suspense> = rows.into_iter().map(Suspense::try_from).collect::<Result<_, _>>()?;
-    Ok(Page::cut(rows, page, |s| format!("{}/{}/{}/{}/{}", s.call, s.leg, s.part, s.account, s.side.as_str())))
+    let none = (String::new(), Uuid::nil(), -1, -1, Uuid::nil(), String::new());
+    let (after_path, call, leg, part, charged, side) = after.unwrap_or(none);
+    let limit = i64::from(page.first) + 1;
+    let rows: Vec<SuspenseRow> = match account {
+        None => {
+            let from = first_path(scope, &after_path);
+            on_tx!(tx, c => sqlx::query_as(LIST)
+                .bind(scope.upper()).bind(from).bind(call).bind(leg).bind(part).bind(charged).bind(side).bind(limit)
+                .fetch_all(c).await)?
+        }
+        Some(account) => match account::path(tx, scope, account).await? {
+            Some(path) => on_tx!(tx, c => sqlx::query_as(LIST_OWNED)
+                .bind(path.as_str()).bind(call).bind(leg).bind(part).bind(charged).bind(side).bind(limit)
+                .fetch_all(c).await)?,
+            None => Vec::new(),
+        },
+    };
+    let page =
+        Page::cut(rows, page, |s| format!("{}/{}/{}/{}/{}/{}", s.path, s.call_id, s.leg, s.part, s.account_id, s.side));
+    let items = page.items.into_iter().map(|(cursor, row)| Ok::<_, DbError>((cursor, Suspense::try_from(row)?)));
+    Ok(Page { items: items.collect::<Result<_, _>>()?, has_next: page.has_next })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use billing::mediation::{Claim, Leg};
-use billing::resource::{AssignmentTarget, Rate, Side, Tariff, TariffAssignment};
+use billing::resource::{AssignmentTarget, Rate, Side, Tariff, TariffAssignment, TariffHead};
 use billing::tariff::{CompiledTariff, TariffBook};
 use db::dialect::{BulkRow, Value, bulk_insert};
 use db::{DbError, Tx, on_tx, statements};
@@ -22,7 +22,11 @@ statements! {
     GET = "SELECT t.*, a.path FROM tariff t JOIN account a ON a.id = t.account_id \
         WHERE t.id = $1 AND a.path >= $2 AND a.path < $3";
     LIST = "SELECT t.*, a.path FROM tariff t JOIN account a ON a.id = t.account_id \
-        WHERE a.path >= $1 AND a.path < $2 AND (t.account_id = $3 OR $3 IS NULL) AND t.id > $4 ORDER BY t.id LIMIT $5";
+        WHERE a.path >= $1 AND a.path < $2 AND t.id > $3 ORDER BY t.id LIMIT $4";
+    LIST_OWNED = "SELECT t.*, a.path FROM tariff t JOIN account a ON a.id = t.account_id \
+        WHERE a.path >= $1 AND a.path < $2 AND t.id > $3 AND t.account_id = $5 ORDER BY t.id LIMIT $4";
+    RATE_LIST = "SELECT r.* FROM tariff_rate r JOIN tariff t ON t.id = r.tariff_id JOIN account a ON a.id = t.account_id \
+        WHERE r.tariff_id = $1 AND r.prefix > $2 AND a.path >= $3 AND a.path < $4 ORDER BY r.prefix LIMIT $5";
     RATES = "SELECT * FROM tariff_rate WHERE tariff_id = $1 ORDER BY prefix";
     NAME = "SELECT COUNT(*) FROM tariff WHERE account_id = $1 AND name = $2";
     INSERT = "INSERT INTO tariff (id, account_id, name, currency, rounding_mode, rounding_decimals, version, \
@@ -153,9 +157,8 @@ impl From<AssignmentRow> for TariffAssignment {
     }
 }
 
-async fn whole(tx: &mut Tx, row: TariffRow) -> Result<(Tariff, AccountPath), DbError> {
-    let rates: Vec<RateRow> = on_tx!(tx, c => sqlx::query_as(RATES).bind(row.id).fetch_all(c).await)?;
-    let tariff = Tariff {
+fn head(row: TariffRow) -> Result<(TariffHead, AccountPath), DbError> {
+    let tariff = TariffHead {
         id: TariffId::from_uuid(row.id),
         account: AccountId::from_uuid(row.account_id),
         name: row.name,
@@ -164,20 +167,34 @@ async fn whole(tx: &mut Tx, row: TariffRow) -> Result<(Tariff, AccountPath), DbE
             mode: mode(&row.rounding_mode)?,
             decimals: narrow("tariff.rounding_decimals", row.rounding_decimals)?,
         },
-        rates: rates.into_iter().map(Rate::from).collect(),
         version: row.version,
     };
     Ok((tariff, parse("account.path", &row.path)?))
 }
 
-/// The tariff with the path of its owner, if that lies in the scope.
-pub(crate) async fn get(tx: &mut Tx, scope: &Scope, id: TariffId) -> Result<Option<(Tariff, AccountPath)>, DbError> {
-    let row: Option<TariffRow> = on_tx!(&mut *tx, c => sqlx::query_as(GET)
+/// The tariff without its rates and the path of its owner, if that lies in the scope.
+pub(crate) async fn get(
+    tx: &mut Tx,
+    scope: &Scope,
+    id: TariffId,
+) -> Result<Option<(TariffHead, AccountPath)>, DbError> {
+    let row: Option<TariffRow> = on_tx!(tx, c => sqlx::query_as(GET)
         .bind(id.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)?;
-    match row {
-        Some(row) => whole(tx, row).await.map(Some),
-        None => Ok(None),
-    }
+    row.map(head).transpose()
+}
+
+/// One page of the rates of a tariff, by prefix; none when the tariff lies outside the scope.
+pub(crate) async fn rate_list(
+    tx: &mut Tx,
+    scope: &Scope,
+    id: TariffId,
+    after: &str,
+    page: &PageRequest,
+) -> Result<Page<Rate>, DbError> {
+    let rows: Vec<RateRow> = on_tx!(tx, c => sqlx::query_as(RATE_LIST)
+        .bind(id.uuid()).bind(after).bind(scope.lower()).bind(scope.upper()).bind(i64::from(page.first) + 1)
+        .fetch_all(c).await)?;
+    Ok(Page::cut(rows.into_iter().map(Rate::from).collect(), page, |rate: &Rate| rate.prefix.clone()))
 }
 
 /// One page.
@@ -187,14 +204,15 @@ pub(crate) async fn list(
     account: Option<AccountId>,
     after: Uuid,
     page: &PageRequest,
-) -> Result<Page<Tariff>, DbError> {
-    let rows: Vec<TariffRow> = on_tx!(&mut *tx, c => sqlx::query_as(LIST)
-        .bind(scope.lower()).bind(scope.upper()).bind(account.map(AccountId::uuid)).bind(after)
-        .bind(i64::from(page.first) + 1).fetch_all(c).await)?;
-    let mut tariffs = Vec::with_capacity(rows.len());
-    for row in rows {
-        tariffs.push(whole(tx, row).await?.0);
-    }
+) -> Result<Page<TariffHead>, DbError> {
+    let limit = i64::from(page.first) + 1;
+    let rows: Vec<TariffRow> = match account {
+        None => on_tx!(tx, c => sqlx::query_as(LIST)
+            .bind(scope.lower()).bind(scope.upper()).bind(after).bind(limit).fetch_all(c).await)?,
+        Some(account) => on_tx!(tx, c => sqlx::query_as(LIST_OWNED)
+            .bind(scope.lower()).bind(scope.upper()).bind(after).bind(limit).bind(account.uuid()).fetch_all(c).await)?,
+    };
+    let tariffs = rows.into_iter().map(|row| head(row).map(|(tariff, _)| tariff)).collect::<Result<Vec<_>, _>>()?;
     Ok(Page::cut(tariffs, page, |t| t.id.to_string()))
 }
 
@@ -333,10 +351,14 @@ async fn compiled(tx: &mut Tx, cache: &Cache, id: TariffId, version: i64) -> Res
         return Ok(tariff);
     }
     // The rater reads for the installation: who may use the tariff was decided when it was assigned.
-    let found = get(tx, &Scope::installation(), id).await?;
-    let (tariff, _) = found.ok_or_else(|| DbError::corrupt("tariff_assignment.tariff_id", id))?;
-    let version = tariff.version;
-    let tariff = Arc::new(CompiledTariff::new(tariff).map_err(|e| DbError::corrupt("tariff_rate.prefix", e))?);
+    let found = get(&mut *tx, &Scope::installation(), id).await?;
+    let (head, _) = found.ok_or_else(|| DbError::corrupt("tariff_assignment.tariff_id", id))?;
+    let rates: Vec<RateRow> = on_tx!(tx, c => sqlx::query_as(RATES).bind(id.uuid()).fetch_all(c).await)?;
+    let version = head.version;
+    let tariff = Arc::new(
+        CompiledTariff::new(head.with(rates.into_iter().map(Rate::from).collect()))
+            .map_err(|e| DbError::corrupt("tariff_rate.prefix", e))?,
+    );
     cache.put((id, version), &tariff);
     Ok(tariff)
 }

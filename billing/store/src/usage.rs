@@ -13,12 +13,16 @@ use model::time::Timestamp;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::sql::{LIST_MAX, marks, narrow, parse, text};
+use crate::account;
+use crate::sql::{LIST_MAX, first_path, marks, narrow, parse, text};
 
 statements! {
     GET = "SELECT * FROM usage WHERE call_id = $1 AND path >= $2 AND path < $3 ORDER BY leg, part";
-    LIST = "SELECT * FROM usage WHERE path >= $1 AND path < $2 AND (account_id = $3 OR $3 IS NULL) \
-        AND (call_id, leg, part) > ($4, $5, $6) ORDER BY call_id, leg, part LIMIT $7";
+    // Both go along the index `usage_list`: a page costs what it holds, not what others have.
+    LIST = "SELECT * FROM usage WHERE path < $1 AND (path, call_id, leg, part) > ($2, $3, $4, $5) \
+        ORDER BY path, call_id, leg, part LIMIT $6";
+    LIST_OWNED = "SELECT * FROM usage WHERE path = $1 AND (call_id, leg, part) > ($2, $3, $4) \
+        ORDER BY call_id, leg, part LIMIT $5";
     // After a retry: the legs of its new rated rows, unless another charge of the leg still waits.
     RESOLVE = "UPDATE usage SET state = 'rated' WHERE state = 'suspense' AND (call_id, leg, part) IN \
         (SELECT call_id, leg, part FROM rated WHERE sequence >= $1 AND sequence < $2) \
@@ -234,20 +238,38 @@ pub(crate) async fn get(tx: &mut Tx, scope: &Scope, call: CallId) -> Result<Vec<
     rows.into_iter().map(Usage::try_from).collect()
 }
 
-/// One page.
+/// The key after which a page begins: path, call, leg, part.
+pub(crate) type After = (String, Uuid, i64, i64);
+
+/// One page, by account (in the order of its path), then by call.
 pub(crate) async fn list(
     tx: &mut Tx,
     scope: &Scope,
     account: Option<AccountId>,
-    after: (Uuid, i64, i64),
+    after: Option<After>,
     page: &PageRequest,
 ) -> Result<Page<Usage>, DbError> {
-    let rows: Vec<UsageRow> = on_tx!(tx, c => sqlx::query_as(LIST)
-        .bind(scope.lower()).bind(scope.upper()).bind(account.map(AccountId::uuid))
-        .bind(after.0).bind(after.1).bind(after.2).bind(i64::from(page.first) + 1)
-        .fetch_all(c).await)?;
+    let (after_path, call, leg, part) = after.unwrap_or((String::new(), Uuid::nil(), -1, -1));
+    let limit = i64::from(page.first) + 1;
+    let rows: Vec<UsageRow> = match account {
+        None => {
+            let from = first_path(scope, &after_path);
+            on_tx!(tx, c => sqlx::query_as(LIST)
+            .bind(scope.upper()).bind(from).bind(call).bind(leg).bind(part).bind(limit)
+            .fetch_all(c).await)?
+        }
+        Some(account) => match account::path(tx, scope, account).await? {
+            Some(path) => on_tx!(tx, c => sqlx::query_as(LIST_OWNED)
+                .bind(path.as_str()).bind(call).bind(leg).bind(part).bind(limit).fetch_all(c).await)?,
+            None => Vec::new(),
+        },
+    };
     let rows: Vec<Usage> = rows.into_iter().map(Usage::try_from).collect::<Result<_, _>>()?;
-    Ok(Page::cut(rows, page, |u| format!("{}/{}/{}", u.call, u.leg, u.part)))
+    Ok(Page::cut(rows, page, cursor))
+}
+
+fn cursor(usage: &Usage) -> String {
+    format!("{}/{}/{}/{}", usage.path, usage.call, usage.leg, usage.part)
 }
 
 /// Marks the legs as rated whose charges got the numbers `first..end`.

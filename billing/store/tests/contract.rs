@@ -281,7 +281,8 @@ mod contract {
                 rated.batch = model::id::BatchId::from_uuid(uuid::Uuid::nil());
                 lines.push(format!("{rated:?}"));
             }
-            for balance in self.store.ledger_balance_list(&ctx).await.unwrap() {
+            for (_, balance) in self.store.ledger_balance_list(&ctx, None, PageRequest::default()).await.unwrap().items
+            {
                 lines.push(format!("{balance:?}"));
             }
             lines
@@ -343,17 +344,17 @@ mod contract {
                 rated.items.iter().map(|(_, r)| (r.side, r.prefix.clone(), r.amount.to_string())).collect();
             let row = |side, prefix: &str, amount: &str| (side, prefix.to_owned(), amount.to_owned());
             let expected = [
-                row(Side::Sell, "43", "0.11"),
                 row(Side::Buy, "43", "0.03"),
                 row(Side::Buy, "43", "0.0005"),
+                row(Side::Sell, "43", "0.11"),
                 row(Side::Sell, "onnet", "0.00"),
             ];
             assert_eq!(amounts, expected);
             let mut numbers: Vec<i64> = rated.items.iter().map(|(_, r)| r.sequence).collect();
             numbers.sort_unstable();
             assert_eq!(numbers, [1, 2, 3, 4]);
-            let balances = f.store.ledger_balance_list(&ctx).await.unwrap();
-            let mut books: Vec<(String, String)> = balances.into_iter().map(|b| (b.book, b.amount)).collect();
+            let balances = f.store.ledger_balance_list(&ctx, None, PageRequest::default()).await.unwrap().items;
+            let mut books: Vec<(String, String)> = balances.into_iter().map(|(_, b)| (b.book, b.amount)).collect();
             books.sort();
             let book = |book: &str, amount: &str| (book.to_owned(), amount.to_owned());
             let expected = [
@@ -691,7 +692,7 @@ mod contract {
             assert_eq!(s.file_list(&own, stream, page()).await.unwrap().items.len(), 1);
             assert!(s.file_find(&own, stream, 1).await.unwrap().is_some());
             assert!(s.verify(&own, stream).await.unwrap().is_some());
-            assert_eq!(s.ledger_balance_list(&own).await.unwrap().len(), 2);
+            assert_eq!(s.ledger_balance_list(&own, None, page()).await.unwrap().items.len(), 2);
             // … the other one does not, nor does either see what lies above.
             assert_eq!(s.stream_get(&foreign, stream).await.unwrap(), None);
             assert_eq!(s.stream_list(&foreign, Some(f.resellers[0].id), page()).await.unwrap().items, []);
@@ -704,13 +705,15 @@ mod contract {
             assert_eq!(s.usage_list(&foreign, None, page()).await.unwrap().items, []);
             assert_eq!(s.rated_list(&foreign, Some(f.customers[0].id), page()).await.unwrap().items, []);
             assert_eq!(s.suspense_list(&foreign, None, page()).await.unwrap().items, []);
-            assert_eq!(s.ledger_balance_list(&foreign).await.unwrap(), []);
+            assert_eq!(s.ledger_balance_list(&foreign, None, page()).await.unwrap().items, []);
+            assert_eq!(s.ledger_balance_list(&foreign, Some(f.customers[0].id), page()).await.unwrap().items, []);
             assert_eq!(s.verify(&foreign, stream).await.unwrap(), None);
             assert_eq!(s.reconcile(&foreign).await.unwrap().streams, []);
             assert_eq!(s.usage_get(&own, call.answered.setup.call).await.unwrap().len(), 1);
             for ctx in [&own, &foreign] {
                 assert_eq!(s.tariff_get(ctx, tariff).await.unwrap(), None);
                 assert_eq!(s.tariff_list(ctx, None, page()).await.unwrap().items, []);
+                assert_eq!(s.rate_list(ctx, tariff, page()).await.unwrap().items, []);
                 assert_eq!(s.tariff_assignment_list(ctx, page()).await.unwrap().items, []);
             }
             let commands = [
@@ -748,7 +751,63 @@ mod contract {
             nobody.actor.permissions = Permissions::default();
             assert!(matches!(s.file_read(&nobody, file, 0, 1).await, Err(ReadError::Denied(_))));
             assert!(matches!(s.usage_list(&nobody, None, page()).await, Err(ReadError::Denied(_))));
-            assert!(matches!(s.ledger_balance_list(&nobody).await, Err(ReadError::Denied(_))));
+            assert!(matches!(s.ledger_balance_list(&nobody, None, page()).await, Err(ReadError::Denied(_))));
+        })
+        .await;
+    }
+
+    /// Every list in pages of one, with and without a filter: nothing comes twice, nothing is left out.
+    #[tokio::test]
+    async fn pages_of_one_hold_what_one_page_holds() {
+        /// `$list` in one page and in pages of one; and what a forged cursor gives.
+        macro_rules! check {
+            ($least:literal, $page:ident => $list:expr) => {{
+                let read = async |$page: PageRequest| $list.await.unwrap();
+                let whole = read(PageRequest::default()).await.items;
+                assert!(whole.len() >= $least, "{} of {}: {}", whole.len(), $least, stringify!($list));
+                let (mut after, mut found) = (None, Vec::new());
+                loop {
+                    let page = read(PageRequest { first: 1, after }).await;
+                    after = page.items.last().map(|(cursor, _)| cursor.clone());
+                    found.extend(page.items);
+                    assert_eq!(page.has_next, found.len() < whole.len());
+                    if !page.has_next {
+                        break;
+                    }
+                }
+                assert_eq!(found, whole);
+            }};
+        }
+        on_each_database(async |db: TestDb| {
+            let f = Fixture::new(&db).await;
+            f.price().await;
+            let facts = [f.outgoing(0, 60_000), f.outgoing(0, 120_000), f.outgoing(1, 60_000), f.outgoing(1, 1_000)];
+            f.write(&facts);
+            f.consume().await;
+            let s = &f.store;
+            let ctx = f.of(&f.provider);
+            let customer = Some(f.customers[0].id);
+            check!(4, page => s.usage_list(&ctx, None, page));
+            check!(2, page => s.usage_list(&ctx, customer, page));
+            check!(4, page => s.rated_list(&ctx, None, page));
+            check!(2, page => s.rated_list(&ctx, customer, page));
+            check!(4, page => s.ledger_balance_list(&ctx, None, page));
+            check!(2, page => s.ledger_balance_list(&ctx, customer, page));
+            check!(1, page => s.tariff_list(&ctx, None, page));
+            let tariff = s.tariff_list(&ctx, None, PageRequest::default()).await.unwrap().items[0].1.id;
+            check!(2, page => s.rate_list(&ctx, tariff, page));
+            // A cursor from before the caller's scope opens nothing.
+            let own = f.of(&f.resellers[1]);
+            let first = s.usage_list(&ctx, None, PageRequest { first: 1, after: None }).await.unwrap();
+            assert!(!own.scope.contains(&first.items[0].1.path));
+            let after = Some(first.items[0].0.clone());
+            let seen = s.usage_list(&own, None, PageRequest { first: 100, after }).await.unwrap().items;
+            assert!(!seen.is_empty() && seen.iter().all(|(_, usage)| own.scope.contains(&usage.path)), "{seen:?}");
+            for nonsense in ["", "x", "0/0/0/0", "////"] {
+                let page = PageRequest { first: 1, after: Some(nonsense.to_owned()) };
+                assert!(matches!(s.usage_list(&own, None, page.clone()).await, Err(ReadError::Invalid { .. })));
+                assert!(matches!(s.ledger_balance_list(&own, None, page).await, Err(ReadError::Invalid { .. })));
+            }
         })
         .await;
     }
@@ -783,7 +842,8 @@ mod contract {
             f.commit(&ctx, assign(0, Some(Timestamp(100)))).await.unwrap();
             assert_eq!(code(f.commit(&ctx, assign(99, None)).await), RefusalCode::Conflict);
             f.commit(&ctx, assign(100, None)).await.unwrap();
-            assert!(f.store.tariff_get(&ctx, tariff).await.unwrap().is_some_and(|t| t.rates.len() == 2));
+            assert!(f.store.tariff_get(&ctx, tariff).await.unwrap().is_some());
+            assert_eq!(f.store.rate_list(&ctx, tariff, PageRequest::default()).await.unwrap().items.len(), 2);
             let listed = f.store.tariff_assignment_list(&ctx, PageRequest::default()).await.unwrap();
             assert_eq!(listed.items.len(), 2);
         })

@@ -1,10 +1,15 @@
 //! Tariffs, streams, files, usage, rated usage, suspense, ledger.
 
-use async_graphql::{Enum, ID, SimpleObject};
+use async_graphql::connection::Connection;
+use async_graphql::{ComplexObject, Context, Enum, ID, Result, SimpleObject};
 use billing::resource as row;
+use model::actor::Permission;
 use model::change::ResourceKind;
+use model::id::TariffId;
 
 use super::{Money, global};
+use crate::argument::{allowed, connection, deps, page, page_complexity};
+use crate::error;
 use crate::scalar::{Currency, Decimal, E164, Long, Timestamp};
 
 /// Whether a charge is what we sell or what we buy.
@@ -71,9 +76,26 @@ pub struct Rate {
     pub increment_ms: Long,
 }
 
+impl From<row::Rate> for Rate {
+    fn from(rate: row::Rate) -> Self {
+        Self {
+            prefix: rate.prefix,
+            description: rate.description,
+            connect_fee: Decimal(rate.connect_fee.to_string()),
+            price: Decimal(rate.price.to_string()),
+            per_ms: Long(rate.per_ms),
+            initial_ms: Long(rate.initial_ms),
+            increment_ms: Long(rate.increment_ms),
+        }
+    }
+}
+
 /// Rates by longest prefix, in one currency, rounded once per call.
 #[derive(Debug, SimpleObject)]
+#[graphql(complex)]
 pub struct Tariff {
+    #[graphql(skip)]
+    key: TariffId,
     /// Its global identifier.
     pub id: ID,
     /// The account that sells (or, for a buy tariff, buys) by it.
@@ -84,30 +106,36 @@ pub struct Tariff {
     pub currency: Currency,
     /// How the exact amount of a call becomes the charged one.
     pub rounding: Rounding,
-    /// Rates; the longest prefix that matches applies.
-    pub rates: Vec<Rate>,
     /// Counted from 1; grows with each change.
     pub version: Long,
 }
 
-impl From<row::Tariff> for Tariff {
-    fn from(tariff: row::Tariff) -> Self {
-        let rate = |rate: row::Rate| Rate {
-            prefix: rate.prefix,
-            description: rate.description,
-            connect_fee: Decimal(rate.connect_fee.to_string()),
-            price: Decimal(rate.price.to_string()),
-            per_ms: Long(rate.per_ms),
-            initial_ms: Long(rate.initial_ms),
-            increment_ms: Long(rate.increment_ms),
-        };
+#[ComplexObject]
+impl Tariff {
+    /// Rates, by prefix; the longest prefix that matches applies.
+    #[graphql(complexity = "page_complexity(first, child_complexity)")]
+    async fn rates(
+        &self,
+        context: &Context<'_>,
+        #[graphql(default = 50)] first: u32,
+        after: Option<String>,
+    ) -> Result<Connection<String, Rate>> {
+        let ctx = allowed(context, Permission::BillingRead)?;
+        let (page, later) = (page(first, after.clone())?, after.is_some());
+        let page = deps(context)?.billing.rate_list(ctx, self.key, page).await.map_err(error::read)?;
+        Ok(connection(page, later))
+    }
+}
+
+impl From<row::TariffHead> for Tariff {
+    fn from(tariff: row::TariffHead) -> Self {
         Self {
+            key: tariff.id,
             id: global(ResourceKind::Tariff, tariff.id),
             account_id: global(ResourceKind::Account, tariff.account),
             name: tariff.name,
             currency: Currency(tariff.currency),
             rounding: Rounding { mode: tariff.rounding.mode.into(), decimals: tariff.rounding.decimals },
-            rates: tariff.rates.into_iter().map(rate).collect(),
             version: Long(tariff.version),
         }
     }

@@ -136,11 +136,16 @@ fn alarm() -> Alarm {
 
 /// The whole public face with GraphQL in it.
 pub fn face() -> Face {
+    face_with_billing(Arc::new(Billing::default()))
+}
+
+/// The same over a billing whose reads the test counts.
+pub fn face_with_billing(billing: Arc<Billing>) -> Face {
     let pipeline = Arc::new(Pipeline::default());
     let deps = GraphqlDeps {
         provisioning: Arc::new(Provisioning),
         provisioning_change: pipeline.clone(),
-        billing: Arc::new(Billing::default()),
+        billing,
         billing_change: pipeline.clone(),
         fault: Arc::new(Fault),
         fault_change: pipeline.clone(),

@@ -9,7 +9,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use billing::resource::{
-    BillingFile, CurrencyTotal, LedgerBalance, RatedUsage, Side, Stream, Suspense, Tariff, TariffAssignment, Usage,
+    BillingFile, CurrencyTotal, LedgerBalance, Rate, RatedUsage, Side, Stream, Suspense, TariffAssignment, TariffHead,
+    Usage,
 };
 use http_body_util::BodyExt;
 use model::actor::{Actor, ActorKind, Permission, Permissions};
@@ -19,6 +20,7 @@ use model::change::{
 };
 use model::ctx::Ctx;
 use model::id::{AccountId, CallId, ChangeId, FileId, RunId, StreamId, TariffId};
+use model::money::{Rounding, RoundingMode};
 use model::page::{Page, PageRequest, ReadError};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
@@ -107,6 +109,30 @@ pub fn stream() -> Stream {
     }
 }
 
+/// A tariff with three rates.
+pub fn tariff() -> TariffHead {
+    TariffHead {
+        id: TariffId::from_uuid(Uuid::from_u128(13)),
+        account: account(2),
+        name: "Retail".to_owned(),
+        currency: "EUR".parse().unwrap(),
+        rounding: Rounding { mode: RoundingMode::HalfUp, decimals: 2 },
+        version: 1,
+    }
+}
+
+fn rate(prefix: &str) -> Rate {
+    Rate {
+        prefix: prefix.to_owned(),
+        description: String::new(),
+        connect_fee: "0".parse().unwrap(),
+        price: "0.05".parse().unwrap(),
+        per_ms: 60_000,
+        initial_ms: 1_000,
+        increment_ms: 1_000,
+    }
+}
+
 impl Billing {
     fn file(&self) -> BillingFile {
         let published = !self.unpublished;
@@ -136,11 +162,23 @@ impl Billing {
 
 #[async_trait]
 impl billing::port::Queries for Billing {
-    async fn tariff_get(&self, _: &Ctx, _: TariffId) -> Result<Option<Tariff>, ReadError> {
-        Ok(None)
+    async fn tariff_get(&self, ctx: &Ctx, id: TariffId) -> Result<Option<TariffHead>, ReadError> {
+        Ok(visible(ctx, tariff()).filter(|tariff| tariff.id == id))
     }
-    async fn tariff_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Tariff>, ReadError> {
-        Ok(Page::cut(Vec::new(), &r, |_| String::new()))
+    async fn tariff_list(
+        &self,
+        ctx: &Ctx,
+        _: Option<AccountId>,
+        r: PageRequest,
+    ) -> Result<Page<TariffHead>, ReadError> {
+        Ok(page(ctx, tariff(), &r))
+    }
+    async fn rate_list(&self, ctx: &Ctx, id: TariffId, r: PageRequest) -> Result<Page<Rate>, ReadError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let rates =
+            ["1", "43", "44"].into_iter().filter(|prefix| r.after.as_deref().is_none_or(|after| *prefix > after));
+        let rates = rates.map(rate).filter(|_| id == tariff().id).filter_map(|rate| visible(ctx, rate)).collect();
+        Ok(Page::cut(rates, &r, |rate: &Rate| rate.prefix.clone()))
     }
     async fn tariff_assignment_list(&self, _: &Ctx, r: PageRequest) -> Result<Page<TariffAssignment>, ReadError> {
         Ok(Page::cut(Vec::new(), &r, |_| String::new()))
@@ -180,8 +218,13 @@ impl billing::port::Queries for Billing {
     async fn suspense_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Suspense>, ReadError> {
         Ok(Page::cut(Vec::new(), &r, |_| String::new()))
     }
-    async fn ledger_balance_list(&self, _: &Ctx) -> Result<Vec<LedgerBalance>, ReadError> {
-        Ok(Vec::new())
+    async fn ledger_balance_list(
+        &self,
+        _: &Ctx,
+        _: Option<AccountId>,
+        r: PageRequest,
+    ) -> Result<Page<LedgerBalance>, ReadError> {
+        Ok(Page::cut(Vec::new(), &r, |_| String::new()))
     }
 }
 
