@@ -77,13 +77,21 @@ impl Default for NodeConfig {
 }
 
 /// Where the store lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
     /// `postgres://user:password@host:port/database`; empty: SQLite in the data directory.
     pub url: String,
     /// Connections to PostgreSQL. Too low: requests wait; too high: the server's `max_connections` is used up.
     pub connections_max: u32,
+}
+
+/// The URL may hold a password.
+impl std::fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = if self.url.is_empty() { "" } else { "***" };
+        f.debug_struct("DatabaseConfig").field("url", &url).field("connections_max", &self.connections_max).finish()
+    }
 }
 
 impl Default for DatabaseConfig {

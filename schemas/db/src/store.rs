@@ -31,13 +31,20 @@ pub struct SqliteOptions {
     pub path: PathBuf,
 }
 
-/// How PostgreSQL is reached.
-#[derive(Debug, Clone)]
+/// How PostgreSQL is reached. `Debug` masks the URL, which holds the password.
+#[derive(Clone)]
 pub struct PostgresOptions {
     /// `postgres://user:password@host:port/database`.
     pub url: String,
     /// Connections of this node. Too low: requests wait; too high: the server's `max_connections` is used up.
     pub connections_max: u32,
+}
+
+impl std::fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { url: _, connections_max } = self;
+        f.debug_struct("PostgresOptions").field("url", &"***").field("connections_max", connections_max).finish()
+    }
 }
 
 /// One SQLite file: a single writer, many readers.
@@ -331,6 +338,13 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let options =
+            PostgresOptions { url: "postgres://tandem:hunter2@db.example/tandem".to_owned(), connections_max: 4 };
+        assert_eq!(format!("{options:?}"), "PostgresOptions { url: \"***\", connections_max: 4 }");
+    }
 
     #[test]
     fn pauses_grow_to_a_bound_and_differ() {
