@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::Timelike as _;
 use chrono_tz::Tz;
 use model::id::{AccountId, RunId, TrunkId};
-use model::money::{Amount, Currency, Total};
+use model::money::{Currency, Total};
 use model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -132,11 +132,12 @@ pub struct Completeness {
     pub usage_suspense: i64,
     /// Rated records in the money of this report.
     pub rated_counted: i64,
-    /// Open charges in suspense, of calls of any time.
+    /// Open charges in suspense, of calls answered in the period.
     pub suspense_open: i64,
-    /// Events of the store that the money does not know yet.
+    /// What the money does not know yet: for the provider the rated batches that wait, for others their own charges of
+    /// the period.
     pub events_pending: i64,
-    /// How far the journals were read.
+    /// How far the journals were read. The provider's alone: others learn nothing of the installation.
     pub journals: Vec<JournalRead>,
 }
 
@@ -202,13 +203,10 @@ struct Sums {
 
 impl MoneySums {
     /// Adds a sum of one currency; `is_cost` for what was bought.
-    pub fn add(&mut self, currency: Currency, is_cost: bool, amount: Amount, rated_count: i64) {
+    pub fn add(&mut self, currency: Currency, is_cost: bool, amount: impl Into<Total>, rated_count: i64) {
         let sums = self.0.entry(currency).or_default();
-        if is_cost {
-            sums.cost.add(amount)
-        } else {
-            sums.revenue.add(amount)
-        }
+        let sum = if is_cost { &mut sums.cost } else { &mut sums.revenue };
+        sum.0 = sum.0.saturating_add(amount.into().0);
         sums.rated_count = sums.rated_count.saturating_add(rated_count);
     }
 
@@ -264,6 +262,8 @@ pub fn intervals_over(bounds: Bounds, taken_at: Timestamp) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use model::money::Amount;
+
     use super::*;
     use crate::period::zone;
 

@@ -16,7 +16,8 @@ use crate::{CONSUMER, ConsumeError, ReportsStore, unless_moved};
 db::statements! {
     /// A batch, summed as it is kept. 900,000 is the interval's length in milliseconds.
     BATCH = "SELECT answered_at - answered_at % 900000 AS start_at, account_id, side, currency, path, \
-        COUNT(*) AS rated_count, CAST(SUM(billed_ms) AS BIGINT) AS billed_ms, CAST(SUM(amount) AS BIGINT) AS amount \
+        COUNT(*) AS rated_count, CAST(SUM(billed_ms) AS BIGINT) AS billed_ms, \
+        CAST(SUM(amount / 1000000) AS BIGINT) AS amount_millions, CAST(SUM(amount % 1000000) AS BIGINT) AS amount \
         FROM rated WHERE batch_id = $1 \
         GROUP BY answered_at - answered_at % 900000, account_id, side, currency, path";
 }
@@ -59,6 +60,7 @@ async fn write(tx: &mut Tx, batches: &[BatchId], from: Position, to: Position, n
                 Some(sum) => {
                     sum.rated_count = sum.rated_count.saturating_add(row.rated_count);
                     sum.billed_ms = sum.billed_ms.saturating_add(row.billed_ms);
+                    sum.amount_millions = sum.amount_millions.saturating_add(row.amount_millions);
                     sum.amount = sum.amount.saturating_add(row.amount);
                 }
                 None => {

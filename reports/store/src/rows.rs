@@ -254,6 +254,9 @@ pub(crate) struct RevenueRow {
     pub(crate) path: String,
     pub(crate) rated_count: i64,
     pub(crate) billed_ms: i64,
+    /// Whole millions of units.
+    pub(crate) amount_millions: i64,
+    /// What is left of each amount beside them.
     pub(crate) amount: i64,
 }
 
@@ -261,12 +264,22 @@ pub(crate) struct RevenueRow {
 pub(crate) const REVENUE_CONFLICT: &str = "ON CONFLICT (start_at, account_id, side, currency) DO UPDATE SET \
     rated_count = pm_revenue.rated_count + excluded.rated_count, \
     billed_ms = pm_revenue.billed_ms + excluded.billed_ms, \
+    amount_millions = pm_revenue.amount_millions + excluded.amount_millions, \
     amount = pm_revenue.amount + excluded.amount";
 
 impl BulkRow for RevenueRow {
     const TABLE: &'static str = "pm_revenue";
-    const COLUMNS: &'static [&'static str] =
-        &["start_at", "account_id", "side", "currency", "path", "rated_count", "billed_ms", "amount"];
+    const COLUMNS: &'static [&'static str] = &[
+        "start_at",
+        "account_id",
+        "side",
+        "currency",
+        "path",
+        "rated_count",
+        "billed_ms",
+        "amount_millions",
+        "amount",
+    ];
 
     fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
         out.extend([
@@ -277,6 +290,7 @@ impl BulkRow for RevenueRow {
             self.path.as_str().into(),
             self.rated_count.into(),
             self.billed_ms.into(),
+            self.amount_millions.into(),
             self.amount.into(),
         ]);
     }

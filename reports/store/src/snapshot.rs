@@ -2,7 +2,7 @@
 
 use db::{DbError, Tx, on_tx};
 use model::id::{AccountId, TrunkId};
-use model::money::{Amount, Currency};
+use model::money::{Currency, Total};
 use model::tenancy::{AccountPath, Scope};
 use model::time::Timestamp;
 use reports::figures::{
@@ -40,7 +40,8 @@ db::statements! {
         WHERE a.path >= $1 AND a.path < $2 GROUP BY t.id, t.name, a.path \
         ORDER BY SUM(p.attempts) DESC, t.id LIMIT $5");
     /// Money at and below the account.
-    MONEY = "SELECT path, side, currency, CAST(SUM(amount) AS BIGINT) AS amount, \
+    MONEY = "SELECT path, side, currency, CAST(SUM(amount_millions) + SUM(amount / 1000000) AS BIGINT) AS amount_millions, \
+        CAST(SUM(amount % 1000000) AS BIGINT) AS amount, \
         CAST(SUM(rated_count) AS BIGINT) AS rated_count FROM pm_revenue \
         WHERE path >= $1 AND path < $2 AND start_at >= $3 AND start_at < $4 \
         GROUP BY path, side, currency ORDER BY path, side, currency";
@@ -51,9 +52,13 @@ db::statements! {
         COUNT(CASE WHEN state = 'uncharged' AND answered_at < $4 THEN 1 END), \
         COUNT(CASE WHEN state = 'suspense' AND answered_at < $4 THEN 1 END) \
         FROM usage WHERE path >= $1 AND path < $2 AND answered_at >= $3 AND answered_at < $5";
-    /// What waits in suspense.
-    SUSPENSE = "SELECT COUNT(*) FROM suspense WHERE resolved_at IS NULL AND path >= $1 AND path < $2";
-    /// Rated batches that the money does not know yet.
+    /// What waits in suspense, of calls that were answered in the period.
+    SUSPENSE = "SELECT COUNT(*) FROM suspense s JOIN usage u ON u.call_id = s.call_id AND u.leg = s.leg \
+        AND u.part = s.part WHERE s.resolved_at IS NULL AND s.path >= $1 AND s.path < $2 \
+        AND u.answered_at >= $3 AND u.answered_at < $4";
+    /// Charges of the period at and below an account.
+    RATED = "SELECT COUNT(*) FROM rated WHERE path >= $1 AND path < $2 AND answered_at >= $3 AND answered_at < $4";
+    /// Rated batches of the whole installation that the money does not know yet.
     PENDING = "SELECT COUNT(*) FROM event WHERE kind = 'rated' AND sequence > COALESCE((SELECT sequence \
         FROM consumer_cursor WHERE consumer = 'reports' AND source = 'event'), 0)";
     /// How far the journals were read.
@@ -83,6 +88,7 @@ struct MoneyRow {
     path: String,
     side: String,
     currency: String,
+    amount_millions: i64,
     amount: i64,
     rated_count: i64,
 }
@@ -127,7 +133,7 @@ pub(crate) async fn take(tx: &mut Tx, run: &ReportRun, now: Timestamp) -> Result
         intervals_with_calls: i64::try_from(with_calls).unwrap_or(i64::MAX),
         answered_counted: totals.answered,
         rated_counted,
-        ..completeness(tx, &run.path, bounds).await?
+        ..completeness(tx, &run.path, bounds, rated_counted).await?
     };
     Ok(Figures {
         format: FORMAT,
@@ -181,7 +187,7 @@ struct Charge {
     path: AccountPath,
     is_cost: bool,
     currency: Currency,
-    amount: Amount,
+    amount: Total,
     rated_count: i64,
 }
 
@@ -194,7 +200,7 @@ async fn money(tx: &mut Tx, path: &AccountPath, bounds: Bounds) -> Result<Vec<Ch
             path: rows::path("pm_revenue.path", &row.path)?,
             is_cost: row.side == "buy",
             currency: row.currency.parse().map_err(|e| DbError::corrupt("pm_revenue.currency", e))?,
-            amount: Amount::from_units(row.amount),
+            amount: Total(i128::from(row.amount_millions) * 1_000_000 + i128::from(row.amount)),
             rated_count: row.rated_count,
         })
     };
@@ -209,16 +215,29 @@ fn sums<'a>(charges: impl IntoIterator<Item = &'a Charge>) -> MoneySums {
     sums
 }
 
-async fn completeness(tx: &mut Tx, path: &AccountPath, bounds: Bounds) -> Result<Completeness, DbError> {
+async fn completeness(
+    tx: &mut Tx,
+    path: &AccountPath,
+    bounds: Bounds,
+    rated_counted: i64,
+) -> Result<Completeness, DbError> {
     let scope = Scope::subtree(path);
     let answered_to = bounds.to.plus_ms(RING_MAX_MS);
     let (usage_calls, usage_rated, usage_uncharged, usage_suspense): (i64, i64, i64, i64) = on_tx!(tx, c => sqlx::query_as(USAGE)
             .bind(scope.lower()).bind(scope.upper()).bind(bounds.from.0).bind(bounds.to.0).bind(answered_to.0)
             .fetch_one(c).await)?;
     let suspense_open = on_tx!(tx, c => sqlx::query_scalar(SUSPENSE)
-        .bind(scope.lower()).bind(scope.upper()).fetch_one(c).await)?;
-    let events_pending = on_tx!(tx, c => sqlx::query_scalar(PENDING).fetch_one(c).await)?;
-    let journals: Vec<(String, i64, i64, i64)> = on_tx!(tx, c => sqlx::query_as(JOURNALS).fetch_all(c).await)?;
+        .bind(scope.lower()).bind(scope.upper()).bind(bounds.from.0).bind(bounds.to.0).fetch_one(c).await)?;
+    // What concerns the installation is the provider's business: a tenant sees neither the backlog of others nor the nodes.
+    let (events_pending, journals) = if path.depth() == 1 {
+        let pending = on_tx!(&mut *tx, c => sqlx::query_scalar(PENDING).fetch_one(c).await)?;
+        let journals: Vec<(String, i64, i64, i64)> = on_tx!(tx, c => sqlx::query_as(JOURNALS).fetch_all(c).await)?;
+        (pending, journals)
+    } else {
+        let rated: i64 = on_tx!(tx, c => sqlx::query_scalar(RATED)
+            .bind(scope.lower()).bind(scope.upper()).bind(bounds.from.0).bind(bounds.to.0).fetch_one(c).await)?;
+        (rated.saturating_sub(rated_counted).max(0), Vec::new())
+    };
     let journals = journals
         .into_iter()
         .map(|(source, epoch, sequence, at)| {

@@ -183,6 +183,12 @@ impl Total {
     }
 }
 
+impl From<Amount> for Total {
+    fn from(amount: Amount) -> Self {
+        Self(i128::from(amount.0))
+    }
+}
+
 impl fmt::Display for Total {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         print_scaled(self.0, AMOUNT_DECIMALS as usize, f)

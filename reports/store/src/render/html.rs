@@ -197,22 +197,19 @@ fn checks(figures: &Figures) -> Vec<Check> {
     let c = &figures.completeness;
     let check = |label, value, good| Check { label, value, good };
     let of = |n, of| format!("{} of {}", count(n), count(of));
-    let read = match c.journals.iter().map(|journal| journal.at).max() {
-        None => "no journal was read yet".to_owned(),
-        Some(at) => {
-            let nodes = if c.journals.len() == 1 { "node" } else { "nodes" };
-            let at = zone(&figures.timezone).map_or_else(|_| at.to_string(), |zone| local_text(at, zone));
-            format!("{} {nodes}, last record read {at}", c.journals.len())
-        }
-    };
-    vec![
+    // Only the provider's report has them.
+    let journals = c.journals.iter().map(|journal| journal.at).max().map(|at| {
+        let nodes = if c.journals.len() == 1 { "node" } else { "nodes" };
+        let at = zone(&figures.timezone).map_or_else(|_| at.to_string(), |zone| local_text(at, zone));
+        check("Call journals", format!("{} {nodes}, last record read {at}", c.journals.len()), true)
+    });
+    let own = [
         check(
             "Counting intervals (15 minutes) that are over",
             of(c.intervals_over, c.intervals),
             c.intervals_over == c.intervals,
         ),
         check("Of these, intervals with calls", count(c.intervals_with_calls), true),
-        check("Call journals", read, !c.journals.is_empty()),
         check(
             "Answered calls that have a usage record",
             of(c.usage_calls, c.answered_counted),
@@ -225,7 +222,8 @@ fn checks(figures: &Figures) -> Vec<Check> {
         ),
         check("Usage records that nobody is charged for", count(c.usage_uncharged), true),
         check("Usage records of the month in suspense", count(c.usage_suspense), c.usage_suspense == 0),
-        check("Open charges in suspense, any month", count(c.suspense_open), c.suspense_open == 0),
-        check("Rated batches not yet in the money", count(c.events_pending), c.events_pending == 0),
-    ]
+        check("Open charges in suspense of calls of the month", count(c.suspense_open), c.suspense_open == 0),
+        check("Rated, and not yet in the money", count(c.events_pending), c.events_pending == 0),
+    ];
+    journals.into_iter().chain(own).collect()
 }

@@ -1,3 +1,4 @@
+use model::change::CommitOptions;
 use model::page::ReadError;
 use model::time::Timestamp;
 use reports::port::Queries as _;
@@ -85,10 +86,65 @@ async fn rated_batches_become_money_once() {
             a.unwrap() + b.unwrap() > 0
         } {}
         assert_eq!(f.scalar("SELECT COUNT(*) FROM pm_revenue").await, 3);
-        let sold = "SELECT CAST(SUM(amount) AS BIGINT) FROM pm_revenue WHERE side = 'sell'";
+        let sold = "SELECT CAST(SUM(amount_millions) * 1000000 + SUM(amount) AS BIGINT) FROM pm_revenue WHERE side = 'sell'";
         assert_eq!(f.scalar(sold).await, 1_125_005);
-        let first = "SELECT CAST(SUM(rated_count) AS BIGINT) FROM pm_revenue WHERE amount = 1125000";
+        let first = "SELECT CAST(SUM(rated_count) AS BIGINT) FROM pm_revenue WHERE amount_millions * 1000000 + amount = 1125000";
         assert_eq!(f.scalar(first).await, 2);
+    })
+    .await;
+}
+
+/// Sums beyond 64 bits stay exact, in one batch and over batches, of either sign.
+#[tokio::test]
+async fn sums_of_the_largest_amounts_are_exact() {
+    let at = "2026-11-03T10:00:00Z";
+    let amounts = [i64::MAX, i64::MAX - 1, i64::MAX, 999_999, 1_000_001, i64::MAX];
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        f.set("2026-12-05T00:00:00Z");
+        for batch in [&amounts[..4], &amounts[4..]] {
+            let sold: Vec<_> = batch.iter().map(|amount| (0, "sell", *amount, at)).collect();
+            let bought: Vec<_> = batch.iter().map(|amount| (1, "buy", -*amount, at)).collect();
+            f.rate(&sold).await;
+            f.rate(&bought).await;
+        }
+        while f.store.revenue(1).await.unwrap() > 0 {}
+        f.requested("2026-11", &[]).await;
+        f.store.run_due("node-1").await.unwrap();
+        let figures = f.figures().await;
+        let sum: i128 = amounts.iter().map(|amount| i128::from(*amount)).sum();
+        let shown = |units| model::money::Total(units).to_string();
+        assert_eq!(figures["money"][0]["revenue"], shown(sum));
+        assert_eq!(figures["money"][0]["cost"], shown(-sum));
+        assert_eq!(figures["money"][0]["margin"], shown(2 * sum));
+    })
+    .await;
+}
+
+/// A tenant's report tells of the tenant's own calls alone; the provider's of the installation.
+#[tokio::test]
+async fn what_others_wait_for_stays_theirs() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        f.set("2026-12-05T00:00:00Z");
+        f.journal(&f.call(0, "2026-11-03T10:00:00Z", 60_000));
+        f.count_all().await;
+        f.rate(&[(0, "sell", 1, "2026-11-03T10:00:03Z"), (0, "sell", 1, "2026-12-03T10:00:03Z")]).await;
+        let report = async |account: &(model::id::AccountId, model::tenancy::AccountPath)| {
+            let ctx = f.ctx(&f.provider);
+            f.request(&ctx, account.0, "2026-11", &[], CommitOptions::default()).await.unwrap();
+            f.store.run_due("node-1").await.unwrap();
+            let figures = f.figures().await;
+            let completeness = &figures["completeness"];
+            (completeness["events_pending"].as_i64().unwrap(), completeness["journals"].as_array().unwrap().len())
+        };
+        assert_eq!(report(&f.other_reseller).await, (0, 0), "nothing of others");
+        assert_eq!(report(&f.reseller).await, (1, 0), "its own charge of the month");
+        let (pending, journals) = report(&f.provider).await;
+        assert!(pending > 0 && journals == 1, "{pending} {journals}");
+        while f.store.revenue(10).await.unwrap() > 0 {}
+        assert_eq!(report(&f.reseller).await, (0, 0));
+        assert_eq!(report(&f.provider).await, (0, 1));
     })
     .await;
 }

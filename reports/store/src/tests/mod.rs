@@ -262,6 +262,13 @@ impl Fixture {
         on_db!(&self.db, c => sqlx::query_scalar(sql).fetch_one(c).await).unwrap()
     }
 
+    /// The figures of the newest finished run.
+    async fn figures(&self) -> serde_json::Value {
+        let sql = "SELECT figures FROM report_run WHERE figures IS NOT NULL ORDER BY id DESC LIMIT 1";
+        let text: String = on_db!(&self.db, c => sqlx::query_scalar(sql).fetch_one(c).await).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
     fn set(&self, at: &str) {
         self.world.clock.set_utc(at.parse().unwrap());
     }
