@@ -154,7 +154,7 @@ mutations! {
     /// Closes the open file of a stream, also when it is empty. Cannot be taken back.
     billing_file_close(BillingFileCloseInput) billing_change BillingWrite;
     /// Says whether the BSS took a file; the last word counts. Cannot be taken back.
-    billing_file_acknowledge(BillingFileAcknowledgeInput) billing_change BillingRead;
+    billing_file_acknowledge(BillingFileAcknowledgeInput) billing_change BillingAcknowledge;
     /// Rates charges in suspense again, with the tariffs of now for the time of each call.
     suspense_retry(SuspenseRetryInput) billing_change BillingWrite;
     /// Takes note of an alarm; it stays until its condition is gone. Cannot be taken back.

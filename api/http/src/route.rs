@@ -37,7 +37,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/billing/streams/{stream}/files/{sequence}", Permission::BillingRead),
     route(Method::GET, "/billing/streams/{stream}/files/{sequence}/content", Permission::BillingRead),
     route(Method::GET, "/billing/streams/{stream}/files/{sequence}/manifest", Permission::BillingRead),
-    route(Method::POST, "/billing/streams/{stream}/files/{sequence}/ack", Permission::BillingRead),
+    route(Method::POST, "/billing/streams/{stream}/files/{sequence}/ack", Permission::BillingAcknowledge),
     route(Method::POST, "/billing/streams/{stream}/close", Permission::BillingWrite),
     route(Method::GET, "/reports/runs", Permission::ReportRead),
     route(Method::GET, "/reports/runs/{run}", Permission::ReportRead),

@@ -19,7 +19,8 @@ pub enum Command {
     /// Closes the open file of a stream: takes all rated rows that no file has yet, also when there are none (an
     /// empty file keeps the sequence alive). Cannot be taken back. Requires `billing:write`.
     FileClose { stream: StreamId },
-    /// What the BSS says of a file; the last word counts. Cannot be taken back. Requires `billing:read`.
+    /// What the BSS says of a file; the last word counts. Cannot be taken back. Requires
+    /// `billing:acknowledge`.
     FileAcknowledge { file: FileId, accepted: bool, reason: String },
     /// Rates every open charge in suspense at and below an account again, with the tariffs of now for the time of
     /// each call. Requires `billing:write`.

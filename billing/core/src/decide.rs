@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use model::actor::Permission;
 use model::change::{
     Effect, EffectKind, Plan, Refusal, RefusalCode, ResourceKind, ResourceRef, ResourceVersion, Reversibility,
 };
@@ -104,6 +105,19 @@ fn check_name(name: &str, refusals: &mut Refusals) {
     if !(1..=NAME_MAX).contains(&length) || name.trim() != name || name.chars().any(char::is_control) {
         let message = format!("a name is 1 to {NAME_MAX} printable characters without spaces at its ends");
         refusals.push(invalid("name", message, "shorten or correct it"));
+    }
+}
+
+/// The permission that a command needs.
+#[must_use]
+pub const fn required(command: &Command) -> Permission {
+    match command {
+        Command::FileAcknowledge { .. } => Permission::BillingAcknowledge,
+        Command::TariffCreate { .. }
+        | Command::TariffAssign { .. }
+        | Command::StreamCreate { .. }
+        | Command::FileClose { .. }
+        | Command::SuspenseRetry { .. } => Permission::BillingWrite,
     }
 }
 

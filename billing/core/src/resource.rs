@@ -187,6 +187,8 @@ pub struct BillingFile {
     pub sequence: i64,
     /// Name of the CSV file; the manifest's is the same with `.manifest.json`.
     pub name: String,
+    /// The format of its bytes: one that this program does not write can be listed and fetched, never rendered.
+    pub format_version: i64,
     /// Whether the bytes lie under their final name; before that nothing can be fetched.
     pub published: bool,
     /// Why it was closed: `period`, `request`.

@@ -9,14 +9,13 @@ use model::tenancy::{AccountPath, Scope};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::sql::parse;
+use crate::sql::{lock_of, parse};
 
 statements! {
     GET = "SELECT id, path, name, version FROM account WHERE id = $1 AND path >= $2 AND path < $3";
     TRUNK = "SELECT t.version, a.id, a.path, a.name, a.version FROM trunk t JOIN account a ON a.id = t.account_id \
         WHERE t.id = $1 AND a.path >= $2 AND a.path < $3";
     PATH = "SELECT path FROM account WHERE id = $1 AND path >= $2 AND path < $3";
-    LOCK_TRUNK = "SELECT id FROM trunk WHERE id = $1";
 }
 
 /// The account with `id`, if it lies in the scope. In a write transaction its row stays locked: what is unique in an
@@ -42,9 +41,8 @@ pub(crate) async fn target(
                 .map(|account| TargetView { version: ResourceVersion { resource, version: account.version }, account }))
         }
         AssignmentTarget::Trunk(id) => {
-            let lock = format!("{LOCK_TRUNK}{}", tx.lock_clause());
-            on_tx!(&mut *tx, c => sqlx::query(AssertSqlSafe(lock)).bind(id.uuid()).execute(c).await.map(|_| ()))?;
-            let row: Option<(i64, Uuid, String, String, i64)> = on_tx!(tx, c => sqlx::query_as(TRUNK)
+            let sql = format!("{TRUNK}{}", lock_of(tx, "t"));
+            let row: Option<(i64, Uuid, String, String, i64)> = on_tx!(tx, c => sqlx::query_as(AssertSqlSafe(sql))
                 .bind(id.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)?;
             row.map(|(version, id, path, name, account_version)| {
                 let account = view(id, &path, name, account_version)?;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use billing::charging::{Outcome, assess};
 use billing::command::Command;
 use billing::decide::{self, AccountView, Refusals, Retried};
-use billing::file::file_name;
+use billing::file::{FORMAT_VERSION, file_name};
 use billing::mediation::{LEG_CALLEE, LEG_CALLER, Leg, claim};
 use billing::resource::{Acknowledgement, AssignmentTarget, BillingFile, Stream, Tariff, TariffAssignment};
 use db::change::{Entry, Replay, check_expected, hash_request, record, replay};
@@ -58,15 +58,7 @@ fn refused(refusals: Refusals) -> Failed {
 }
 
 fn allow(ctx: &Ctx, command: &Command) -> Result<(), ChangeError> {
-    let permission = match command {
-        Command::FileAcknowledge { .. } => Permission::BillingRead,
-        Command::TariffCreate { .. }
-        | Command::TariffAssign { .. }
-        | Command::StreamCreate { .. }
-        | Command::FileClose { .. }
-        | Command::SuspenseRetry { .. } => Permission::BillingWrite,
-    };
-    Ok(ctx.require(permission)?)
+    Ok(ctx.require(decide::required(command))?)
 }
 
 /// Why the daemon or a client closes a file.
@@ -354,6 +346,7 @@ async fn decide_close(tx: &mut Tx, ctx: &Ctx, id: StreamId, closure: Closure) ->
         stream: id,
         sequence,
         name: file_name(&state.stream.name, sequence),
+        format_version: FORMAT_VERSION,
         closure_reason: closure.as_str().to_owned(),
         closed_at: now,
         record_count: contents.record_count,

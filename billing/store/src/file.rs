@@ -1,6 +1,6 @@
 //! Closed billing files and their items.
 
-use billing::file::{FILE_RECORDS_MAX, FORMAT_VERSION, Record, currency_total};
+use billing::file::{FILE_RECORDS_MAX, Record, currency_total};
 use billing::resource::{Acknowledgement, BillingFile, CurrencyTotal, RatedUsage, Usage};
 use db::{DbError, Tx, on_tx, statements};
 use model::id::{FileId, StreamId};
@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::rated::RatedRow;
-use crate::sql::{parse, total};
+use crate::sql::{lock_of, parse, total};
 use crate::stream::StreamState;
 use crate::usage::UsageRow;
 
@@ -22,7 +22,6 @@ statements! {
         WHERE f.stream_id = $1 AND f.sequence = $2 AND a.path >= $3 AND a.path < $4";
     LIST = "SELECT f.* FROM billing_file f JOIN stream s ON s.id = f.stream_id JOIN account a ON a.id = s.account_id \
         WHERE f.stream_id = $1 AND f.sequence > $2 AND a.path >= $3 AND a.path < $4 ORDER BY f.sequence LIMIT $5";
-    LOCK = "SELECT id FROM billing_file WHERE id = $1";
     RATED_HEAD = "SELECT value FROM counter WHERE name = 'rated'";
     OPEN = "SELECT currency, COUNT(*), CAST(SUM(billed_ms) AS BIGINT), CAST(SUM(amount / 1000000) AS BIGINT), \
         CAST(SUM(amount % 1000000) AS BIGINT), MIN(answered_at), MAX(answered_at), MAX(sequence) FROM \
@@ -76,9 +75,6 @@ struct FileRow {
 impl TryFrom<FileRow> for BillingFile {
     type Error = DbError;
     fn try_from(row: FileRow) -> Result<Self, DbError> {
-        if row.format_version != FORMAT_VERSION {
-            return Err(DbError::corrupt("billing_file.format_version", row.format_version));
-        }
         let published = match &*row.state {
             "planned" => false,
             "published" => true,
@@ -95,6 +91,7 @@ impl TryFrom<FileRow> for BillingFile {
             stream: StreamId::from_uuid(row.stream_id),
             sequence: row.sequence,
             name: row.name,
+            format_version: row.format_version,
             published,
             closure_reason: row.closure_reason,
             closed_at: Timestamp(row.closed_at),
@@ -115,12 +112,8 @@ const REJECTED: &str = "rejected";
 
 /// The file, if its stream lies in the scope; in a write transaction its row is locked.
 pub(crate) async fn get(tx: &mut Tx, scope: &Scope, id: FileId) -> Result<Option<BillingFile>, DbError> {
-    let lock = tx.lock_clause();
-    if !lock.is_empty() {
-        let sql = format!("{LOCK}{lock}");
-        on_tx!(&mut *tx, c => sqlx::query(AssertSqlSafe(sql)).bind(id.uuid()).execute(c).await.map(|_| ()))?;
-    }
-    let row: Option<FileRow> = on_tx!(tx, c => sqlx::query_as(GET)
+    let sql = format!("{GET}{}", lock_of(tx, "f"));
+    let row: Option<FileRow> = on_tx!(tx, c => sqlx::query_as(AssertSqlSafe(sql))
         .bind(id.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)?;
     row.map(BillingFile::try_from).transpose()
 }
@@ -194,7 +187,7 @@ pub(crate) async fn contents(tx: &mut Tx, state: &StreamState) -> Result<Content
 pub(crate) async fn insert(tx: &mut Tx, file: &BillingFile, state: &StreamState, rated_to: i64) -> Result<(), DbError> {
     let totals = serde_json::to_string(&file.totals).map_err(|e| DbError::corrupt("billing_file.totals", e))?;
     on_tx!(&mut *tx, c => sqlx::query(INSERT)
-        .bind(file.id.uuid()).bind(file.stream.uuid()).bind(file.sequence).bind(&file.name).bind(FORMAT_VERSION)
+        .bind(file.id.uuid()).bind(file.stream.uuid()).bind(file.sequence).bind(&file.name).bind(file.format_version)
         .bind(&file.closure_reason).bind(file.closed_at.0).bind(file.record_count).bind(file.billed_ms).bind(totals)
         .bind(file.answered_range.map(|(from, _)| from.0)).bind(file.answered_range.map(|(_, to)| to.0))
         .bind(state.rated_cursor + 1).bind(rated_to + 1)

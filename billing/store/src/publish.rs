@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use billing::file::{Closed, Manifest, RenderError, Rendered, Renderer, manifest_name};
+use billing::file::{Closed, FORMAT_VERSION, Manifest, RenderError, Rendered, Renderer, manifest_name};
 use billing::resource::BillingFile;
 use db::{DbError, WriteError};
 use model::id::{FileId, StreamId};
@@ -48,6 +48,14 @@ pub enum PublishError {
         file: FileId,
         /// Why.
         source: RenderError,
+    },
+    /// The file has the format of another version of the program.
+    #[error("the billing file {file} has format {version}, which this program does not write")]
+    Format {
+        /// The file.
+        file: FileId,
+        /// Its format.
+        version: i64,
     },
     /// The rows behind a file are no longer those that it was closed with. The bytes on disk, if any, were left alone:
     /// stop, and restore the store from a backup.
@@ -203,6 +211,9 @@ impl BillingStore {
     /// Renders a file from its items, to disk when `to` names a place, and compares with what was committed.
     pub(crate) async fn render(&self, file: &BillingFile, to: Option<&Path>) -> Result<Rendered, PublishError> {
         let id = file.id;
+        if file.format_version != FORMAT_VERSION {
+            return Err(PublishError::Format { file: id, version: file.format_version });
+        }
         let stored = |source| PublishError::Store { file: id, source };
         let failed = |source| PublishError::Render { file: id, source };
         let io = |source| PublishError::Io { path: to.unwrap_or_else(|| Path::new("")).to_owned(), source };

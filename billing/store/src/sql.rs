@@ -1,7 +1,7 @@
 //! Small things that every statement module needs: lists of marks, integers of the right width, errors of reads.
 
-use db::DbError;
 use db::dialect::Value;
+use db::{DbError, Tx};
 use model::money::{Amount, Total};
 use model::page::ReadError;
 use model::tenancy::Scope;
@@ -23,6 +23,15 @@ pub(crate) fn narrow<T: TryFrom<i64, Error: ToString>>(column: &'static str, val
 /// A text of a column as a type of the domain.
 pub(crate) fn parse<T: std::str::FromStr<Err: ToString>>(column: &'static str, text: &str) -> Result<T, DbError> {
     text.parse().map_err(|e: T::Err| DbError::corrupt(column, e.to_string()))
+}
+
+/// What is appended to a `SELECT` with joins whose row of `alias` the decision depends on; see [`Tx::lock_clause`]. The
+/// scope stands in the same statement, so nobody can hold or await what is not theirs.
+pub(crate) fn lock_of(tx: &Tx, alias: &str) -> String {
+    match tx.lock_clause() {
+        "" => String::new(),
+        clause => format!("{clause} OF {alias}"),
+    }
 }
 
 /// Where a list by path begins: after the cursor, and never before the scope.

@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::rated::side;
-use crate::sql::parse;
+use crate::sql::{lock_of, parse};
 
 statements! {
     GET = "SELECT s.*, a.path FROM stream s JOIN account a ON a.id = s.account_id \
@@ -19,7 +19,6 @@ statements! {
         WHERE a.path >= $1 AND a.path < $2 AND s.id > $3 ORDER BY s.id LIMIT $4";
     LIST_OWNED = "SELECT s.*, a.path FROM stream s JOIN account a ON a.id = s.account_id \
         WHERE a.path >= $1 AND a.path < $2 AND s.id > $3 AND s.account_id = $5 ORDER BY s.id LIMIT $4";
-    LOCK = "SELECT id FROM stream WHERE id = $1";
     NAME = "SELECT COUNT(*) FROM stream WHERE account_id = $1 AND name = $2";
     INSERT = "INSERT INTO stream (id, account_id, name, side, close_period_ms, next_sequence, rated_cursor, version, \
         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $8)";
@@ -78,12 +77,8 @@ impl TryFrom<StreamRow> for StreamState {
 
 /// The stream, if its account lies in the scope; in a write transaction its row is locked.
 pub(crate) async fn get(tx: &mut Tx, scope: &Scope, id: StreamId) -> Result<Option<StreamState>, DbError> {
-    let lock = tx.lock_clause();
-    if !lock.is_empty() {
-        let sql = format!("{LOCK}{lock}");
-        on_tx!(&mut *tx, c => sqlx::query(AssertSqlSafe(sql)).bind(id.uuid()).execute(c).await.map(|_| ()))?;
-    }
-    let row: Option<StreamRow> = on_tx!(tx, c => sqlx::query_as(GET)
+    let sql = format!("{GET}{}", lock_of(tx, "s"));
+    let row: Option<StreamRow> = on_tx!(tx, c => sqlx::query_as(AssertSqlSafe(sql))
         .bind(id.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)?;
     row.map(StreamState::try_from).transpose()
 }

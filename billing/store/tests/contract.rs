@@ -756,6 +756,84 @@ mod contract {
         .await;
     }
 
+    /// A BSS reads and acknowledges; it closes nothing. A token that only reads does neither.
+    #[tokio::test]
+    async fn acknowledging_is_a_right_of_its_own() {
+        on_each_database(async |db: TestDb| {
+            let f = Fixture::new(&db).await;
+            let stream = f.stream(&f.provider, "all", Side::Sell, 0).await;
+            let file = f.close(stream).await;
+            f.store.publish_planned().await.unwrap();
+            let with = |permissions: &str| {
+                let mut ctx = f.of(&f.provider);
+                ctx.actor.permissions = permissions.parse().unwrap();
+                ctx
+            };
+            let acknowledge = Command::FileAcknowledge { file, accepted: true, reason: String::new() };
+            let close = Command::FileClose { stream };
+            let (bss, reader, clerk) =
+                (with("billing:read billing:acknowledge"), with("billing:read"), with("billing:write"));
+            assert_eq!(code(f.commit(&reader, acknowledge.clone()).await), RefusalCode::Forbidden);
+            assert_eq!(code(f.commit(&clerk, acknowledge.clone()).await), RefusalCode::Forbidden);
+            f.commit(&bss, acknowledge).await.unwrap();
+            assert_eq!(code(f.commit(&bss, close.clone()).await), RefusalCode::Forbidden);
+            assert_eq!(code(f.commit(&reader, close.clone()).await), RefusalCode::Forbidden);
+            f.commit(&clerk, close).await.unwrap();
+        })
+        .await;
+    }
+
+    /// A file of another version of the program is listed; only what would have to render it fails.
+    #[tokio::test]
+    async fn a_file_of_another_format_is_listed() {
+        on_each_database(async |db: TestDb| {
+            let f = Fixture::new(&db).await;
+            let stream = f.stream(&f.provider, "all", Side::Sell, 0).await;
+            let file = f.close(stream).await;
+            f.store.publish_planned().await.unwrap();
+            let changed = db.write::<(), ChangeError, _>(|tx| {
+                Box::pin(async move {
+                    let sql = "UPDATE billing_file SET format_version = 99";
+                    on_tx!(tx, c => sqlx::query(sql).execute(c).await.map(|_| ()))?;
+                    Ok(())
+                })
+            });
+            assert!(changed.await.is_ok());
+            let ctx = f.of(&f.provider);
+            let listed = f.store.file_list(&ctx, stream, PageRequest::default()).await.unwrap().items;
+            assert_eq!(listed[0].1.format_version, 99);
+            assert!(f.store.file_read(&ctx, file, 0, 10).await.unwrap().is_some_and(|bytes| bytes.len() == 10));
+            std::fs::remove_dir_all(f.dir.path().join("billing")).unwrap();
+            assert!(matches!(f.store.file_read(&ctx, file, 0, 10).await, Err(ReadError::Internal(_))));
+        })
+        .await;
+    }
+
+    /// Who asks for a foreign row neither holds it nor waits for who does.
+    #[tokio::test]
+    async fn a_foreign_row_is_not_waited_for() {
+        let db = TestDb::postgres().await;
+        let f = Fixture::new(&db).await;
+        let stream = f.stream(&f.resellers[0], "retail", Side::Sell, 0).await;
+        let file = f.close(stream).await;
+        let db::Db::Postgres(pool) = &*db else { panic!("a PostgreSQL database") };
+        let mut held = pool.begin().await.unwrap();
+        for table in ["stream", "billing_file", "trunk"] {
+            let sql = format!("SELECT id FROM {table} FOR UPDATE");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *held).await.unwrap();
+        }
+        let foreign = f.of(&f.resellers[1]);
+        let commands =
+            [Command::FileClose { stream }, Command::FileAcknowledge { file, accepted: true, reason: String::new() }];
+        for command in commands {
+            let answer = f.commit(&foreign, command.clone());
+            let answer = tokio::time::timeout(BOUND, answer).await;
+            assert_eq!(code(answer.expect("it does not wait")), RefusalCode::NotFound, "{command:?}");
+        }
+        held.rollback().await.unwrap();
+        db.remove().await;
+    }
+
     /// Every list in pages of one, with and without a filter: nothing comes twice, nothing is left out.
     #[tokio::test]
     async fn pages_of_one_hold_what_one_page_holds() {

@@ -29,6 +29,12 @@ pub(crate) fn issue(
     if expires_at.is_some_and(|at| at <= case.now) {
         case.invalid("expiresAt", "this instant has passed", "send one in the future, or none");
     }
+    if let Some(own) = case.ctx.actor.expires_at
+        && expires_at.is_none_or(|at| at > own)
+    {
+        let message = format!("your own token ends at {own}");
+        case.refuse(RefusalCode::Forbidden, "expiresAt", &message, "let it end no later than yours");
+    }
     let Some(owner) = case.owner() else { return case.missing("account", "account", account) };
     case.check_taken(Taken::Name);
     issued(case, owner.id, name, permissions, expires_at);
@@ -100,5 +106,39 @@ impl Serialize for Shown<'_> {
             revision: *revision,
         }
         .serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::change::Refusal;
+
+    use super::*;
+    use crate::decide::testing::{refusals, world};
+
+    #[test]
+    fn a_token_lives_no_longer_than_its_granter() {
+        let (mut ctx, _) = world();
+        let account = AccountId::new(&*ctx.ids);
+        let now = ctx.now();
+        let permissions = "billing:read".parse().unwrap();
+        let fields = |found: Vec<Refusal>| -> Vec<(RefusalCode, String)> {
+            found.into_iter().filter(|r| r.field.contains("expiresAt")).map(|r| (r.code, r.field)).collect()
+        };
+        for (own, asked, is_refused) in [
+            (None, None, false),
+            (None, Some(1), false),
+            (Some(2), None, true),
+            (Some(2), Some(3), true),
+            (Some(2), Some(2), false),
+            (Some(2), Some(1), false),
+        ] {
+            ctx.actor.expires_at = own.map(|ms| now.plus_ms(ms));
+            let found =
+                refusals(&ctx, |case| issue(case, account, "bss", permissions, asked.map(|ms| now.plus_ms(ms))));
+            let found = fields(found);
+            assert_eq!(found.len(), usize::from(is_refused), "{own:?} {asked:?}: {found:?}");
+            assert!(found.iter().all(|(code, _)| *code == RefusalCode::Forbidden));
+        }
     }
 }

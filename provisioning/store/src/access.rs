@@ -14,7 +14,7 @@ use crate::row::{failed, parsed, read_error};
 use crate::{ProvisioningStore, account, token};
 
 db::statements! {
-    TOKEN = "SELECT t.id, t.name, t.account_id, t.permissions, a.path FROM api_token t \
+    TOKEN = "SELECT t.id, t.name, t.account_id, t.permissions, t.expires_at, a.path FROM api_token t \
         JOIN account a ON a.id = t.account_id \
         WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $2)";
 }
@@ -25,6 +25,7 @@ struct Row {
     name: String,
     account_id: Uuid,
     permissions: String,
+    expires_at: Option<i64>,
     path: String,
 }
 
@@ -47,6 +48,7 @@ impl Authenticator for ProvisioningStore {
             account: AccountId::from_uuid(row.account_id),
             path,
             permissions: parsed("api_token.permissions", &row.permissions).map_err(read_error)?,
+            expires_at: row.expires_at.map(Timestamp),
         }))
     }
 }

@@ -111,6 +111,7 @@ fn system(account: AccountId, path: AccountPath, clock: Arc<dyn Clock>, ids: Arc
         account,
         path,
         permissions: Permissions::all(),
+        expires_at: None,
     };
     Ctx { actor, scope: Scope::installation(), clock, ids, trace }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::id::AccountId;
 use crate::tenancy::AccountPath;
+use crate::time::Timestamp;
 
 /// The kind of an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ permissions! {
     ProvisioningWrite = 1, "provisioning:write";
     /// Read usage, rated usage, suspense, ledger and billing files.
     BillingRead = 2, "billing:read";
-    /// Close and acknowledge billing files.
+    /// Make tariffs and streams, close billing files, rate suspense again.
     BillingWrite = 3, "billing:write";
     /// Read alarms.
     AlarmRead = 4, "alarm:read";
@@ -81,12 +82,15 @@ permissions! {
     TokenWrite = 8, "token:write";
     /// Read the audit trail.
     AuditRead = 9, "audit:read";
+    /// Say whether a billing file was taken: what a BSS that pulls files needs beside `billing:read`.
+    BillingAcknowledge = 10, "billing:acknowledge";
 }
 
 /// The text names no permission.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0} is no permission; the permissions are provisioning, billing, alarm, report :read and :write, token:write, audit:read"
+    "{0} is no permission; the permissions are provisioning, billing, alarm, report :read and :write, billing:acknowledge, \
+     token:write, audit:read"
 )]
 pub struct UnknownPermission(pub String);
 
@@ -161,6 +165,8 @@ pub struct Actor {
     pub path: AccountPath,
     /// What it may do.
     pub permissions: Permissions,
+    /// When its right to act ends; none: it does not. What it grants ends no later.
+    pub expires_at: Option<Timestamp>,
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ impl World {
                 account,
                 path: path.clone(),
                 permissions,
+                expires_at: None,
             },
             scope: Scope::subtree(path),
             clock: self.clock.clone(),

@@ -77,7 +77,8 @@ impl provisioning::port::Authenticator for Tokens {
             },
         };
         let name = token.to_owned();
-        Ok(Some(Actor { kind: ActorKind::Machine, id: Uuid::from_u128(99), name, account: id, path, permissions }))
+        let (kind, token_id) = (ActorKind::Machine, Uuid::from_u128(99));
+        Ok(Some(Actor { kind, id: token_id, name, account: id, path, permissions, expires_at: None }))
     }
 }
 
@@ -141,6 +142,7 @@ impl Billing {
             stream: stream_id(),
             sequence: 1,
             name: "retail-000001.csv".to_owned(),
+            format_version: 1,
             published,
             closure_reason: "request".to_owned(),
             closed_at: Timestamp(1),

@@ -12,7 +12,7 @@ use crate::client::{Client, ClientError};
 const RESELLER_PERMISSIONS: [&str; 6] =
     ["provisioning:read", "provisioning:write", "billing:read", "alarm:read", "report:read", "token:write"];
 /// Permissions of the BSS that pulls files.
-const BSS_PERMISSIONS: [&str; 1] = ["billing:read"];
+const BSS_PERMISSIONS: [&str; 2] = ["billing:read", "billing:acknowledge"];
 /// The zone of everybody in the demo.
 pub const TIMEZONE: &str = "Europe/Vienna";
 /// The name of the stream of all charges to customers.

@@ -155,6 +155,25 @@ async fn reads_and_changes_need_their_permission() {
         let more = token_issue(t.customer.id, "more", "provisioning:read audit:read");
         refused_as(house.commit(&issuer, more).await, RefusalCode::Forbidden, "token.permissions");
         house.done(&issuer, token_issue(t.customer.id, "less", "provisioning:read")).await;
+        // Nor does it outlive the token by which it was made.
+        let now = house.world.system().now();
+        let issue = |name: &str, expires_at| Command::TokenIssue {
+            account: t.customer.id,
+            name: name.to_owned(),
+            permissions: "token:write".parse().unwrap(),
+            expires_at,
+        };
+        let hour = Some(now.plus_ms(3_600_000));
+        let lent = house.commit(&holder("token:write"), issue("lent", hour)).await.unwrap();
+        let lent = lent.revealed.unwrap();
+        let actor = house.store.token_authenticate(lent.expose(), now).await.unwrap().unwrap();
+        assert_eq!(actor.expires_at, hour);
+        let mut borrower = holder("token:write");
+        borrower.actor = actor;
+        for (name, ends) in [("ever", None), ("later", Some(now.plus_ms(3_600_001)))] {
+            refused_as(house.commit(&borrower, issue(name, ends)).await, RefusalCode::Forbidden, "token.expiresAt");
+        }
+        house.done(&borrower, issue("within", hour)).await;
     })
     .await;
 }
