@@ -69,8 +69,8 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let node_db = db::node::open(&config.node.data_dir).await?;
     let (journal, reader) = open_journal(&config, &clock).await?;
 
-    let key = provisioning_store::KeyFile::open_or_create(&crate::storage::key_file(&config))?;
-    let provisioning = Arc::new(provisioning_store::ProvisioningStore::new(store.clone(), &key));
+    let key = crate::storage::key_file(&config);
+    let provisioning = Arc::new(provisioning_store::ProvisioningStore::open(store.clone(), &key).await?);
     let installation = provisioning.installation().await?.ok_or(NotInitialised)?;
     let system = provisioning.system(Arc::clone(&clock), Arc::clone(&ids)).await?.ok_or(NotInitialised)?;
     let billing = Arc::new(billing_store::BillingStore::new(

@@ -26,7 +26,7 @@ db::statements! {
     PROVIDER = "SELECT id, path FROM account WHERE parent_id IS NULL";
     /// What this installation is; no row before the bootstrap.
     INSTALLATION_ID = "SELECT id FROM installation";
-    INSTALLATION = "INSERT INTO installation (id, created_at) VALUES ($1, $2)";
+    INSTALLATION = "INSERT INTO installation (id, created_at, key_check) VALUES ($1, $2, $3)";
 }
 
 /// The name in the audit trail.
@@ -60,7 +60,8 @@ impl ProvisioningStore {
                     return Err(WriteError::Refused(exists()));
                 }
                 let installation = InstallationId::new(&*ctx.ids);
-                on_tx!(tx, c => sqlx::query(INSTALLATION).bind(installation.uuid()).bind(ctx.now().0)
+                let check = crate::open::sealed_check(&store.sealer, installation.uuid())?;
+                on_tx!(tx, c => sqlx::query(INSTALLATION).bind(installation.uuid()).bind(ctx.now().0).bind(check)
                     .execute(c).await.map(|_| ()))?;
                 let token = write_all(tx, &store.sealer, decision.writes.clone()).await?;
                 let (plan, path) = (&decision.plan, &decision.path);

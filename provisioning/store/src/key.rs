@@ -64,7 +64,11 @@ impl KeyFile {
         }
     }
 
-    fn open(path: &Path) -> Result<Self, KeyFileError> {
+    /// Reads the key.
+    ///
+    /// # Errors
+    /// [`KeyFileError`]; of kind `NotFound` when there is no such file.
+    pub fn open(path: &Path) -> Result<Self, KeyFileError> {
         let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;

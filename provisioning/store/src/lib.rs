@@ -20,6 +20,7 @@ mod directory;
 mod domain;
 mod key;
 mod number;
+mod open;
 mod queries;
 mod registration;
 mod row;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use db::Db;
 
 pub use crate::key::{KeyFile, KeyFileError};
+pub use crate::open::OpenError;
 use crate::seal::Sealer;
 
 /// The provisioning folder's part of the store. Cheap to clone.
@@ -66,6 +68,7 @@ fn all_statements() -> Vec<&'static str> {
         directory::ALL,
         domain::ALL,
         number::ALL,
+        open::ALL,
         registration::ALL,
         site::ALL,
         subscriber::ALL,

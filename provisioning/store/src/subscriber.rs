@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::row::{Stored, limit, one_row, owned_statements, parsed, revision};
 use crate::seal::{Column, Sealer, drawn};
 
-const HA1_MD5: Column = "subscriber.ha1_md5";
+pub(crate) const HA1_MD5: Column = "subscriber.ha1_md5";
 const HA1_SHA256: Column = "subscriber.ha1_sha256";
 
 /// Letters of a drawn password: 32 that are not mistaken for each other, so 5 bits each.

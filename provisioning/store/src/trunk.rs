@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::row::{Stored, limit, one_row, owned_statements, parsed, revision, unsigned};
 use crate::seal::{Column, Sealer};
 
-const PASSWORD: Column = "trunk.password";
+pub(crate) const PASSWORD: Column = "trunk.password";
 
 owned_statements! {
     "trunk", "x.id, x.account_id, x.name, x.address, x.username, x.call_limit, x.priority, x.keepalive_ms, x.enabled, \

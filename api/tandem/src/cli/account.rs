@@ -31,7 +31,7 @@ pub enum AccountCommand {
 
 pub async fn run(command: AccountCommand, config: Config, output: Output) -> Result<ExitCode, Failure> {
     let AccountCommand::Init { name, timezone, currency } = command;
-    let local = Local::open(&config).await?;
+    let local = Local::create(&config).await?;
     let (clock, ids) = (Arc::clone(&local.clock), Arc::clone(&local.ids));
     let made = local.provisioning.bootstrap(&name, &timezone, currency, clock, ids).await?;
     local.store.close().await;

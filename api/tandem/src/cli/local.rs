@@ -7,7 +7,7 @@ use db::system::{SystemClock, SystemIds};
 use model::ctx::Ctx;
 use model::id::IdSource;
 use model::time::Clock;
-use provisioning_store::{KeyFile, ProvisioningStore};
+use provisioning_store::ProvisioningStore;
 
 use super::Failure;
 use crate::config::Config;
@@ -28,11 +28,25 @@ pub struct Local {
 impl Local {
     /// Opens the store that the configuration names. The daemon may be running beside it.
     pub async fn open(config: &Config) -> Result<Self, Failure> {
+        let store = Self::store(config).await?;
+        let provisioning = ProvisioningStore::open(store.clone(), &crate::storage::key_file(config)).await?;
+        Ok(Self::over(store, provisioning))
+    }
+
+    /// The same for an installation that is about to be made: draws its key.
+    pub async fn create(config: &Config) -> Result<Self, Failure> {
+        let store = Self::store(config).await?;
+        let provisioning = ProvisioningStore::create(store.clone(), &crate::storage::key_file(config)).await?;
+        Ok(Self::over(store, provisioning))
+    }
+
+    async fn store(config: &Config) -> Result<Db, Failure> {
         crate::data_dir::create(&config.node.data_dir)?;
-        let store = crate::storage::open_store(config).await?;
-        let key = KeyFile::open_or_create(&crate::storage::key_file(config))?;
-        let provisioning = ProvisioningStore::new(store.clone(), &key);
-        Ok(Self { store, provisioning, clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) })
+        Ok(crate::storage::open_store(config).await?)
+    }
+
+    fn over(store: Db, provisioning: ProvisioningStore) -> Self {
+        Self { store, provisioning, clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }
     }
 
     /// The context of the system itself: every permission, the whole installation.

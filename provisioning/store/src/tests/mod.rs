@@ -22,7 +22,7 @@ use provisioning::resource::{Account, DialPlan};
 use testkit::{TestDb, World, on_each_database, prepare_all};
 use uuid::Uuid;
 
-use crate::{KeyFile, ProvisioningStore};
+use crate::{KeyFile, OpenError, ProvisioningStore};
 
 const SIP_PASSWORD: &str = "correct-horse-battery";
 const TRUNK_PASSWORD: &str = "staple-of-the-carrier";
@@ -251,4 +251,49 @@ async fn an_installation_is_not_made_from_nonsense() {
     let invalid = |field: &str| (RefusalCode::Invalid, field.to_owned());
     assert_eq!(refused(made), [invalid("account.name"), invalid("account.timezone")]);
     assert_eq!(count(&db, "account").await + count(&db, "audit").await, 0);
+}
+
+/// A node starts with the key of its store, and with no other; none is drawn beside an installation.
+#[tokio::test]
+async fn store_and_key_file_belong_together() {
+    on_each_database(async |db: TestDb| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let open = async |name: &str| ProvisioningStore::open(Db::clone(&db), &path(name)).await;
+        assert!(matches!(open("right").await, Err(OpenError::Empty)));
+        assert!(!path("right").exists());
+        let store = ProvisioningStore::create(Db::clone(&db), &path("right")).await.unwrap();
+        let world = World::new();
+        let (clock, ids) = (world.clock.clone(), world.ids.clone());
+        store.bootstrap("Demo Telecom", "Europe/Vienna", eur(), clock, ids).await.unwrap();
+        open("right").await.unwrap();
+        // Another data directory, with and without a key of its own.
+        for made in [open("elsewhere").await, ProvisioningStore::create(Db::clone(&db), &path("elsewhere")).await] {
+            let Err(error @ OpenError::Missing { .. }) = made else { panic!("{made:?}") };
+            assert!(error.to_string().contains("elsewhere"), "{error}");
+        }
+        assert!(!path("elsewhere").exists());
+        KeyFile::open_or_create(&path("wrong")).unwrap();
+        assert!(matches!(open("wrong").await, Err(OpenError::Foreign { .. })));
+        // An installation from before the check is known by what it sealed, and then keeps the check.
+        let provider = world.system();
+        let made = store.account_list(&provider, None, model::page::PageRequest::default()).await.unwrap();
+        let ctx = world.ctx(Permissions::all(), made.items[0].1.id, &made.items[0].1.path);
+        let trunk = trunk_create(made.items[0].1.id, "carrier", 5060);
+        store.commit(&ctx, trunk, CommitOptions::default()).await.unwrap();
+        let forgotten = db.write::<(), ChangeError, _>(|tx| {
+            Box::pin(async move {
+                let sql = "UPDATE installation SET key_check = NULL";
+                db::on_tx!(tx, c => db::sqlx::query(sql).execute(c).await.map(|_| ()))?;
+                Ok(())
+            })
+        });
+        assert!(forgotten.await.is_ok());
+        assert!(matches!(open("wrong").await, Err(OpenError::Foreign { .. })));
+        assert_eq!(count(&db, "installation WHERE key_check IS NOT NULL").await, 0);
+        open("right").await.unwrap();
+        assert_eq!(count(&db, "installation WHERE key_check IS NOT NULL").await, 1);
+        assert!(matches!(open("wrong").await, Err(OpenError::Foreign { .. })));
+    })
+    .await;
 }
