@@ -22,7 +22,7 @@ statements! {
     BALANCES_OWNED = "SELECT path, account_id, book, currency, CAST(SUM(amount / 1000000) AS BIGINT), \
         CAST(SUM(amount % 1000000) AS BIGINT), CAST(SUM(rated_count) AS BIGINT) FROM ledger \
         WHERE path = $1 AND (account_id, book, currency) > ($2, $3, $4) \
-        GROUP BY path, account_id, book, currency ORDER BY account_id, book, currency LIMIT $5";
+        GROUP BY path, account_id, book, currency ORDER BY path, account_id, book, currency LIMIT $5";
 }
 
 #[cfg(test)]

@@ -90,8 +90,8 @@ mod tests {
             (suspense::LIST_OWNED, "suspense_list (path=? AND (call_id,leg,part,account_id,side)>(?,?,?,?,?))"),
             (ledger::BALANCES, "ledger_list ((path,account_id,book,currency)>(?,?,?,?) AND path<?)"),
             (ledger::BALANCES_OWNED, "ledger_list (path=? AND (account_id,book,currency)>(?,?,?))"),
-            (file::OPEN, "sqlite_autoindex_rated_2 (sequence>? AND sequence<?)"),
-            (file::ITEMS, "sqlite_autoindex_rated_2 (sequence>? AND sequence<?)"),
+            (file::OPEN, "sqlite_autoindex_rated_1 (sequence>? AND sequence<?)"),
+            (file::ITEMS, "sqlite_autoindex_rated_1 (sequence>? AND sequence<?)"),
         ];
         for (sql, index) in lists {
             let plan = plan(&db, sql).await;
