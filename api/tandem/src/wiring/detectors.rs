@@ -135,6 +135,11 @@ impl Detectors {
         conditions.extend(hangs.map(|(worker, since)| {
             condition(worker, format!("{worker} has not come back from a step that it began at {since}"))
         }));
+        let dead = self.node.shards_dead();
+        if dead > 0 {
+            let text = format!("{dead} shards of the call core have ended, with their calls: restart the node");
+            conditions.push(condition("sip_shards", text));
+        }
         conditions
     }
 
