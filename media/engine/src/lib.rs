@@ -5,16 +5,18 @@
 //! ([`latch`]). What it never does: open a socket, read a clock, start a thread, or decode audio. Time is an
 //! argument in milliseconds since a start that the caller chooses.
 //!
-//! How to drive it: services parse the SDP of an INVITE or 200 with [`sdp::Sdp::parse`], tell the relay the remote
-//! address that it names, and forward [`sdp::Sdp::rewrite`] with the relay's address. The relay feeds each datagram to
+//! How to drive it: services parse the SDP of an INVITE or 200 with [`sdp::Sdp::parse`], tell the relay what it says
+//! ([`RemoteMedia`]), and forward [`sdp::Sdp::rewrite`] with the relay's address. The relay feeds each datagram to
 //! [`rtp::classify`], asks the [`latch::Latch`] of its leg whether the source is right, and counts it in
 //! [`sequence::SequenceStats`]. RTCP passes through opaque; jitter and MOS have their place beside
 //! [`sequence::SequenceStats`].
 
 pub mod latch;
+pub mod remote;
 pub mod rtp;
 pub mod sdp;
 pub mod sequence;
 pub mod session;
 
+pub use remote::RemoteMedia;
 pub use session::{MediaSession, MediaSnapshot, Side};

@@ -50,6 +50,8 @@ pub struct MediaSnapshot {
     pub a: MediaStats,
     /// The callee's leg.
     pub b: MediaStats,
-    /// Milliseconds since the last RTP packet of either leg; absent when none came yet.
-    pub last_packet_ms_ago: Option<u64>,
+    /// For how long no RTP came from any leg that must be heard, milliseconds: since its last packet, or since media
+    /// were to flow by the descriptions of both sides, whichever is later. Absent while none must be heard: before
+    /// both descriptions are known, and while the call is on hold.
+    pub silence_ms: Option<u64>,
 }

@@ -14,9 +14,9 @@
 //! and read by the relay thread that owns its sockets; its counters are written by that thread alone, and are tagged
 //! with the generation that they belong to.
 
-mod address;
 mod config;
 mod ports;
+mod remote;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 pub use config::{InvalidConfig, RelayConfig};
-pub use media_engine::{MediaSession, MediaSnapshot, Side};
+pub use media_engine::{MediaSession, MediaSnapshot, RemoteMedia, Side};
 use model::time::Clock;
 
 use crate::slot::Slot;
@@ -198,10 +198,13 @@ impl RelayHandle {
         self.slot(session).map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |slot| slot.local(side))
     }
 
-    /// Where `side` wants to receive, by its SDP. Unspecified address or port 0: nothing is sent to it.
-    pub fn set_remote(&mut self, session: MediaSession, side: Side, addr: SocketAddr) {
+    /// What the last description of `side` says: at call setup, and again once a re-INVITE or UPDATE is agreed. An
+    /// unspecified address or port 0: nothing is sent to it. Another address than before opens its latch again; the
+    /// same one leaves it alone. While the directions hold the call, [`MediaSnapshot::silence_ms`] is absent; when both
+    /// sides are to be heard again, it counts from this moment.
+    pub fn set_remote(&mut self, session: MediaSession, side: Side, media: &RemoteMedia) {
         if let Some(slot) = self.slot(session) {
-            slot.set_remote(session.generation, side, addr);
+            slot.set_remote(session.generation, side, media, self.shared.now_ms());
         }
     }
 

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use media_engine::{MediaSnapshot, Side};
+use media_engine::remote::must_send;
+use media_engine::{MediaSnapshot, RemoteMedia, Side};
 use model::event::fact::MediaStats;
 
-use crate::address::SharedAddress;
+use crate::remote::SharedRemote;
 
 /// `free_at_ms` of a slot that is in use.
 const TAKEN: u64 = u64::MAX;
@@ -18,6 +19,8 @@ pub struct SideCounters {
     pub sent: AtomicU64,
     pub lost: AtomicU64,
     pub octets: AtomicU64,
+    /// Milliseconds since the start, plus one; 0 before the first packet.
+    pub last_packet: AtomicU64,
 }
 
 impl SideCounters {
@@ -30,8 +33,12 @@ impl SideCounters {
         }
     }
 
+    pub fn note_packet(&self, now_ms: u64) {
+        self.last_packet.store(now_ms.saturating_add(1), Ordering::Relaxed);
+    }
+
     fn reset(&self) {
-        for counter in [&self.received, &self.sent, &self.lost, &self.octets] {
+        for counter in [&self.received, &self.sent, &self.lost, &self.octets, &self.last_packet] {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -52,12 +59,13 @@ pub struct Slot {
     uses: AtomicU64,
     /// The generation that is open; 0 when none is.
     open: AtomicU64,
-    remote: [SharedAddress; 2],
+    remote: [SharedRemote; 2],
+    /// Since when each side must be heard, milliseconds since the start, plus one; 0: it need not be. Written by the
+    /// handle.
+    must_send_since: [AtomicU64; 2],
     /// The generation that the counters belong to.
     counted: AtomicU64,
     counters: [SideCounters; 2],
-    /// Milliseconds since the start, plus one; 0 before the first packet.
-    last_packet: AtomicU64,
 }
 
 fn of<T>(both: &[T; 2], side: Side) -> &T {
@@ -76,9 +84,9 @@ impl Slot {
             uses: AtomicU64::new(0),
             open: AtomicU64::new(0),
             remote: Default::default(),
+            must_send_since: Default::default(),
             counted: AtomicU64::new(0),
             counters: Default::default(),
-            last_packet: AtomicU64::new(0),
         }
     }
 
@@ -91,6 +99,7 @@ impl Slot {
         }
         self.free_at_ms.compare_exchange(free_at_ms, TAKEN, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         self.remote.iter().for_each(|remote| remote.store(None));
+        self.must_send_since.iter().for_each(|since| since.store(0, Ordering::Relaxed));
         let generation = self.uses.load(Ordering::Relaxed).wrapping_add(1);
         self.uses.store(generation, Ordering::Relaxed);
         self.open.store(generation, Ordering::Release);
@@ -111,18 +120,38 @@ impl Slot {
     }
 
     fn counted(&self, generation: u64, now_ms: u64) -> MediaSnapshot {
-        if self.counted.load(Ordering::Acquire) != generation {
+        let counted = self.counted.load(Ordering::Acquire) == generation;
+        let silence_ms = Side::BOTH.into_iter().filter_map(|side| self.silence_ms(side, counted, now_ms)).min();
+        if !counted {
             // No packet of this use yet: the counters are still those of the last one.
-            return MediaSnapshot::default();
+            return MediaSnapshot { silence_ms, ..MediaSnapshot::default() };
         }
         let [a, b] = &self.counters;
-        let last = self.last_packet.load(Ordering::Relaxed).checked_sub(1);
-        MediaSnapshot { a: a.stats(), b: b.stats(), last_packet_ms_ago: last.map(|at| now_ms.saturating_sub(at)) }
+        MediaSnapshot { a: a.stats(), b: b.stats(), silence_ms }
     }
 
-    pub fn set_remote(&self, generation: u64, side: Side, addr: SocketAddr) {
-        if self.generation() == generation {
-            of(&self.remote, side).store(Some(addr));
+    /// For how long a side that must be heard was not.
+    fn silence_ms(&self, side: Side, counted: bool, now_ms: u64) -> Option<u64> {
+        let since = of(&self.must_send_since, side).load(Ordering::Relaxed).checked_sub(1)?;
+        let last = self.counters(side).last_packet.load(Ordering::Relaxed).checked_sub(1).filter(|_| counted);
+        Some(now_ms.saturating_sub(last.map_or(since, |last| last.max(since))))
+    }
+
+    pub fn set_remote(&self, generation: u64, side: Side, media: &RemoteMedia, now_ms: u64) {
+        if self.generation() != generation {
+            return;
+        }
+        self.remote(side).store(Some(media));
+        // The writer is here: nothing is being written.
+        let known = |side| self.remote(side).load().and_then(|(_, media)| media);
+        for side in Side::BOTH {
+            let expected = known(side).zip(known(side.other())).is_some_and(|(from, to)| must_send(&from, &to));
+            let since = of(&self.must_send_since, side);
+            match (expected, since.load(Ordering::Relaxed)) {
+                (true, 0) => since.store(now_ms.saturating_add(1), Ordering::Relaxed),
+                (true, _) => {}
+                (false, _) => since.store(0, Ordering::Relaxed),
+            }
         }
     }
 
@@ -141,7 +170,7 @@ impl Slot {
         self.open.load(Ordering::Acquire)
     }
 
-    pub fn remote(&self, side: Side) -> &SharedAddress {
+    pub fn remote(&self, side: Side) -> &SharedRemote {
         of(&self.remote, side)
     }
 
@@ -152,11 +181,6 @@ impl Slot {
     /// Clears the counters for a new use.
     pub fn begin(&self, generation: u64) {
         self.counters.iter().for_each(SideCounters::reset);
-        self.last_packet.store(0, Ordering::Relaxed);
         self.counted.store(generation, Ordering::Release);
-    }
-
-    pub fn note_packet(&self, now_ms: u64) {
-        self.last_packet.store(now_ms.saturating_add(1), Ordering::Relaxed);
     }
 }

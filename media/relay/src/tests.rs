@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{MediaSession, MediaSnapshot, Relay, RelayConfig, RelayHandle, Side, StartError};
+use crate::{MediaSession, MediaSnapshot, Relay, RelayConfig, RelayHandle, RemoteMedia, Side, StartError};
 use media_engine::rtp::{HEADER_LEN, RtpHeader};
+use media_engine::sdp::Direction;
 use model::time::{Clock, Now, Timestamp};
 
 /// Longest wait for a packet that must come.
@@ -118,8 +119,8 @@ fn rig(config: &RelayConfig) -> Rig {
 impl Rig {
     fn call(&mut self, a: &Phone, b: &Phone) -> (MediaSession, SocketAddr, SocketAddr) {
         let session = self.handle.open().unwrap();
-        self.handle.set_remote(session, Side::Caller, a.addr());
-        self.handle.set_remote(session, Side::Callee, b.addr());
+        self.handle.set_remote(session, Side::Caller, &RemoteMedia::at(a.addr()));
+        self.handle.set_remote(session, Side::Callee, &RemoteMedia::at(b.addr()));
         (session, self.handle.local(session, Side::Caller), self.handle.local(session, Side::Callee))
     }
 }
@@ -144,7 +145,7 @@ fn two_sides_talk_and_are_counted() {
     let (a, b) = (Phone::new(), Phone::new());
     let (session, to_a_side, to_b_side) = rig.call(&a, &b);
     assert_eq!(to_a_side.port() % 2, 0);
-    assert_eq!(rig.handle.snapshot(session), MediaSnapshot::default());
+    assert_eq!(rig.handle.snapshot(session), MediaSnapshot { silence_ms: Some(0), ..MediaSnapshot::default() });
     for sequence in [10, 11, 13, 14, 17] {
         a.send(sequence, to_a_side);
         assert_eq!(b.receive(), (sequence, to_b_side));
@@ -155,7 +156,7 @@ fn two_sides_talk_and_are_counted() {
     let snapshot = wait_for(&rig.handle, session, |s| s.a.packets_sent == 1);
     assert_eq!((snapshot.a.packets_received, snapshot.a.packets_lost, snapshot.a.octets_received), (5, 3, 800));
     assert_eq!((snapshot.b.packets_received, snapshot.b.packets_lost, snapshot.b.packets_sent), (1, 0, 5));
-    assert_eq!(snapshot.last_packet_ms_ago, Some(250));
+    assert_eq!(snapshot.silence_ms, Some(250));
     assert_eq!(rig.handle.close(session), snapshot);
     assert_eq!(rig.handle.close(session), MediaSnapshot::default(), "closed once");
     assert_eq!(rig.handle.snapshot(session), MediaSnapshot::default());
@@ -172,14 +173,56 @@ fn a_device_behind_nat_is_heard_where_it_sends_from() {
     assert_eq!(a.receive().0, 2, "not to the address of the SDP");
     // A new offer names another place.
     let moved = Phone::new();
-    rig.handle.set_remote(session, Side::Caller, moved.addr());
+    rig.handle.set_remote(session, Side::Caller, &RemoteMedia::at(moved.addr()));
     b.send(3, to_b_side);
     assert_eq!(moved.receive().0, 3);
-    // Hold: nothing goes to the caller, the callee is still counted.
-    rig.handle.set_remote(session, Side::Caller, "0.0.0.0:4000".parse().unwrap());
+    // Its old place, or a stranger, does not pull the latch back once it talks.
+    a.send(20, to_a_side);
+    moved.send(21, to_a_side);
+    assert_eq!(b.receive().0, 21);
+    a.send(22, to_a_side);
     b.send(4, to_b_side);
-    let snapshot = wait_for(&rig.handle, session, |s| s.b.packets_received == 3);
-    assert_eq!(snapshot.a.packets_sent, 2);
+    assert_eq!(moved.receive().0, 4);
+    // Hold: nothing goes to the caller, the callee is still counted.
+    rig.handle.set_remote(session, Side::Caller, &RemoteMedia::at("0.0.0.0:4000".parse().unwrap()));
+    b.send(5, to_b_side);
+    let snapshot = wait_for(&rig.handle, session, |s| s.b.packets_received == 4);
+    assert_eq!(snapshot.a.packets_sent, 3);
+    // Back at the same place: where it was heard last.
+    rig.handle.set_remote(session, Side::Caller, &RemoteMedia::at(moved.addr()));
+    b.send(6, to_b_side);
+    assert_eq!(moved.receive().0, 6);
+}
+
+#[test]
+fn a_held_call_is_not_silent() {
+    let mut rig = rig(&config(1));
+    let (a, b) = (Phone::new(), Phone::new());
+    let session = rig.handle.open().unwrap();
+    let describe = |rig: &mut Rig, side, direction| {
+        let addr = if side == Side::Caller { a.addr() } else { b.addr() };
+        rig.handle.set_remote(session, side, &RemoteMedia { direction, ..RemoteMedia::at(addr) });
+        rig.handle.snapshot(session).silence_ms
+    };
+    rig.clock.advance(100);
+    assert_eq!(describe(&mut rig, Side::Caller, Direction::SendRecv), None, "the callee is not known yet");
+    rig.clock.advance(100);
+    assert_eq!(describe(&mut rig, Side::Callee, Direction::SendRecv), Some(0));
+    rig.clock.advance(400);
+    assert_eq!(rig.handle.snapshot(session).silence_ms, Some(400), "nobody was ever heard");
+    a.send(1, rig.handle.local(session, Side::Caller));
+    assert_eq!(b.receive().0, 1);
+    wait_for(&rig.handle, session, |s| s.silence_ms == Some(0));
+    for (caller, callee) in [(Direction::SendOnly, Direction::RecvOnly), (Direction::Inactive, Direction::Inactive)] {
+        describe(&mut rig, Side::Caller, caller);
+        assert_eq!(describe(&mut rig, Side::Callee, callee), None);
+        rig.clock.advance(90_000);
+        assert_eq!(rig.handle.snapshot(session).silence_ms, None, "held for a minute and a half");
+    }
+    describe(&mut rig, Side::Caller, Direction::SendRecv);
+    assert_eq!(describe(&mut rig, Side::Callee, Direction::SendRecv), Some(0), "counted from the end of the hold");
+    rig.clock.advance(700);
+    assert_eq!(rig.handle.close(session).silence_ms, Some(700));
 }
 
 #[test]
@@ -246,7 +289,7 @@ fn ports_rest_and_start_clean() {
     let (second, to_c_side, _) = rig.call(&c, &d);
     assert_eq!(to_c_side, to_a_side);
     assert_ne!(first, second);
-    rig.handle.set_remote(first, Side::Callee, b.addr());
+    rig.handle.set_remote(first, Side::Callee, &RemoteMedia::at(b.addr()));
     assert_eq!(rig.handle.snapshot(first), MediaSnapshot::default(), "a stale handle reads nothing");
     c.send(50, to_c_side);
     // The test's clock gave the stray no real time to be dropped: it may still be in the socket's queue and come first.
@@ -265,8 +308,8 @@ fn many_sessions_on_two_threads_do_not_mix() {
         let (a, b) = (Phone::new(), Phone::new());
         let handle = if n % 2 == 0 { &mut rig.handle } else { &mut other_shard };
         let session = handle.open().unwrap();
-        handle.set_remote(session, Side::Caller, a.addr());
-        handle.set_remote(session, Side::Callee, b.addr());
+        handle.set_remote(session, Side::Caller, &RemoteMedia::at(a.addr()));
+        handle.set_remote(session, Side::Callee, &RemoteMedia::at(b.addr()));
         calls.push((handle.local(session, Side::Caller), session, a, b, n * 1_000));
     }
     assert_eq!(other_shard.open(), None);

@@ -26,6 +26,10 @@ const WAKE: Token = Token(usize::MAX);
 /// Sockets of a slot: caller RTP, caller RTCP, callee RTP, callee RTCP.
 const SOCKETS: usize = 4;
 
+/// RTCP comes every few seconds: its source is silent only after five times the minimum interval (RFC 3550, sections
+/// 6.2 and 6.3.5), or a stranger could slip between two reports.
+const RTCP_SILENCE_MS: u64 = 25_000;
+
 /// What one side's stream has come to.
 #[derive(Debug, Default)]
 struct LegState {
@@ -53,7 +57,7 @@ impl SlotState {
     }
 
     /// Begins anew when the slot has a new use, and takes over addresses that were signalled meanwhile.
-    fn sync(&mut self, slot: &Slot, generation: u64) {
+    fn sync(&mut self, slot: &Slot, generation: u64, now_ms: u64) {
         if self.generation != generation {
             *self = Self { generation, legs: Default::default() };
             slot.begin(generation);
@@ -63,13 +67,11 @@ impl SlotState {
             if leg.signalled == Some(slot.remote(side).version()) {
                 continue;
             }
-            let Some((version, addr)) = slot.remote(side).load() else { continue };
+            let Some((version, media)) = slot.remote(side).load() else { continue };
             leg.signalled = Some(version);
-            if let Some(addr) = addr {
-                leg.rtp.signal(addr);
-                // Port 0 stays 0: nothing is to be sent.
-                let next = if addr.port() == 0 { 0 } else { addr.port().saturating_add(1) };
-                leg.rtcp.signal(SocketAddr::new(addr.ip(), next));
+            if let Some(media) = media {
+                leg.rtp.signal(media.rtp, now_ms);
+                leg.rtcp.signal(media.rtcp_address(), now_ms);
             }
         }
     }
@@ -187,13 +189,13 @@ impl Worker {
             self.outcomes.idle.increment(1);
             return;
         }
-        state.sync(slot, generation);
+        state.sync(slot, generation, now_ms);
         let silence_ms = self.shared.silence_ms;
         let leg = state.leg(side);
         let kind = classify(packet);
         let accepted = match (kind, on_rtcp) {
             (PacketKind::Rtp(_), false) => leg.rtp.accept(source, now_ms, silence_ms),
-            (PacketKind::Rtcp, true) => leg.rtcp.accept(source, now_ms, silence_ms),
+            (PacketKind::Rtcp, true) => leg.rtcp.accept(source, now_ms, silence_ms.max(RTCP_SILENCE_MS)),
             // Multiplexed RTCP (RFC 5761) passes, but never moves the latch.
             (PacketKind::Rtcp, false) => leg.rtp.is_current(source),
             (PacketKind::Rtp(_), true) | (PacketKind::Other, _) => {
@@ -212,7 +214,7 @@ impl Worker {
                 bump(&counters.received, 1);
                 bump(&counters.octets, u64::try_from(header.payload_len).unwrap_or(0));
                 counters.lost.store(leg.sequence.lost(), Ordering::Relaxed);
-                slot.note_packet(now_ms);
+                counters.note_packet(now_ms);
                 true
             }
             PacketKind::Rtcp | PacketKind::Other => false,

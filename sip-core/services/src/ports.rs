@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use media_engine::{MediaSession, MediaSnapshot, Side};
+use media_engine::{MediaSession, MediaSnapshot, RemoteMedia, Side};
 use model::event::fact::Fact;
 use model::id::{CallId, TrunkId};
 use sip_engine::Peer;
@@ -124,8 +124,10 @@ pub trait MediaPort: Send {
     fn open(&mut self, call: CallId) -> Option<MediaSession>;
     /// The address that goes into our SDP for that side.
     fn local(&self, session: MediaSession, side: Side) -> SocketAddr;
-    /// Where that side wants to receive, by its SDP; symmetric latching may correct it.
-    fn set_remote(&mut self, session: MediaSession, side: Side, addr: SocketAddr);
+    /// What that side's last description says: address and direction; symmetric latching may correct the address.
+    /// Told again when a later offer was agreed (not when it was only made): another address resets the latching of
+    /// that side, a hold ends the counting of [`MediaSnapshot::silence_ms`].
+    fn set_remote(&mut self, session: MediaSession, side: Side, media: &RemoteMedia);
     /// What has been counted so far.
     fn snapshot(&self, session: MediaSession) -> MediaSnapshot;
     /// Gives the ports back and says what has been counted in all.

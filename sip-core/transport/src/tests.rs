@@ -12,7 +12,7 @@ use bytes::Bytes;
 use db::Position;
 use db::journal::{Journal, JournalReader, Places};
 use db::system::{SystemClock, SystemIds};
-use media_relay::{MediaSession, MediaSnapshot, Relay, RelayConfig, RelayHandle, Side};
+use media_relay::{MediaSession, MediaSnapshot, Relay, RelayConfig, RelayHandle, RemoteMedia, Side};
 use model::cause::ReleaseCause;
 use model::event::fact::{Fact, ReleasedBy};
 use model::id::{AccountId, CallId, DomainId, SubscriberId, TrunkId};
@@ -58,8 +58,8 @@ impl MediaPort for Media {
     fn local(&self, session: MediaSession, side: Side) -> SocketAddr {
         self.0.local(session, side)
     }
-    fn set_remote(&mut self, session: MediaSession, side: Side, addr: SocketAddr) {
-        self.0.set_remote(session, side, addr);
+    fn set_remote(&mut self, session: MediaSession, side: Side, media: &RemoteMedia) {
+        self.0.set_remote(session, side, media);
     }
     fn snapshot(&self, session: MediaSession) -> MediaSnapshot {
         self.0.snapshot(session)

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use media_relay::{MediaSession, MediaSnapshot, RelayHandle, Side};
+use media_relay::{MediaSession, MediaSnapshot, RelayHandle, RemoteMedia, Side};
 use model::id::CallId;
 use sip_services::MediaPort;
 
@@ -19,8 +19,8 @@ impl MediaPort for RelayPort {
         self.0.local(session, side)
     }
 
-    fn set_remote(&mut self, session: MediaSession, side: Side, addr: SocketAddr) {
-        self.0.set_remote(session, side, addr);
+    fn set_remote(&mut self, session: MediaSession, side: Side, media: &RemoteMedia) {
+        self.0.set_remote(session, side, media);
     }
 
     fn snapshot(&self, session: MediaSession) -> MediaSnapshot {

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use media_engine::sdp::Sdp;
-use media_engine::{MediaSession, Side};
+use media_engine::{MediaSession, RemoteMedia, Side};
 use model::cause::ReleaseCause;
 use model::event::fact::{AnswerAborted, Fact, INTERIM_PERIOD_MS};
 use sip_engine::{ClientKey, Dialog, Retransmit};
@@ -130,6 +130,6 @@ pub(super) fn relay_sdp(io: &mut Io, session: MediaSession, msg: &Message, from:
         return None;
     }
     let sdp = Sdp::parse(msg.body()).ok()?;
-    io.media.set_remote(session, from, sdp.remote());
+    io.media.set_remote(session, from, &RemoteMedia::of(&sdp));
     Some(sdp.rewrite(io.media.local(session, from.other())).into())
 }

@@ -88,10 +88,10 @@ impl Calls {
         if now >= *media_at {
             *media_at = now + media_period(&io.config);
             let limit = i64::from(io.config.media_timeout_ms);
-            let silence = call.media.and_then(|session| io.media.snapshot(session).last_packet_ms_ago);
-            // Silence is counted from the answer at the earliest.
-            let silence = silence.map_or(elapsed_ms, |ago| i64::try_from(ago).unwrap_or(i64::MAX).min(elapsed_ms));
-            if limit > 0 && silence >= limit {
+            // Absent while the call is on hold. Silence is counted from the answer at the earliest.
+            let silence = call.media.and_then(|session| io.media.snapshot(session).silence_ms);
+            let silence = silence.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX).min(elapsed_ms));
+            if limit > 0 && silence.is_some_and(|silence| silence >= limit) {
                 self.end(io, key, ReleaseCause::MediaTimeout, ReleasedBy::Network);
             }
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use media_engine::{MediaSession, MediaSnapshot, Side};
+use media_engine::{MediaSession, MediaSnapshot, RemoteMedia, Side};
 use model::event::fact::{Fact, MediaStats};
 use model::id::{CallId, IdSource};
 use model::time::{Now, Timestamp};
@@ -103,7 +103,7 @@ struct Relay(Arc<Mutex<RelayState>>);
 impl Relay {
     fn snapshot() -> MediaSnapshot {
         let stats = MediaStats { packets_received: 10, packets_sent: 9, packets_lost: 1, octets_received: 1_600 };
-        MediaSnapshot { a: stats, b: stats, last_packet_ms_ago: Some(20) }
+        MediaSnapshot { a: stats, b: stats, silence_ms: Some(20) }
     }
 }
 
@@ -117,8 +117,8 @@ impl MediaPort for Relay {
     fn local(&self, _: MediaSession, side: Side) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, 1], if side == Side::Caller { 16_384 } else { 16_386 }))
     }
-    fn set_remote(&mut self, _: MediaSession, side: Side, addr: SocketAddr) {
-        self.0.lock().unwrap().remotes.push((side, addr));
+    fn set_remote(&mut self, _: MediaSession, side: Side, media: &RemoteMedia) {
+        self.0.lock().unwrap().remotes.push((side, media.rtp));
     }
     fn snapshot(&self, _: MediaSession) -> MediaSnapshot {
         let (silent, panics) = {
@@ -126,7 +126,7 @@ impl MediaPort for Relay {
             (state.silent, std::mem::take(&mut state.panics))
         };
         assert!(!panics, "a defect, as asked for");
-        MediaSnapshot { last_packet_ms_ago: if silent { None } else { Some(20) }, ..Self::snapshot() }
+        MediaSnapshot { silence_ms: Some(if silent { u64::MAX } else { 20 }), ..Self::snapshot() }
     }
     fn close(&mut self, _: MediaSession) -> MediaSnapshot {
         self.0.lock().unwrap().open -= 1;
