@@ -85,7 +85,13 @@ pub(crate) fn ended(a: Party, b: Option<Party>, called: Option<&str>, duration_m
         cause: ReleaseCause::NormalClearing,
         released_by: ReleasedBy::Callee,
         estimated: false,
-        a_media: Some(MediaStats { packets_received: 10, packets_sent: 9, packets_lost: 1, octets_received: 1 }),
+        a_media: Some(MediaStats {
+            packets_received: 10,
+            packets_sent: 9,
+            packets_lost: 1,
+            octets_received: 1,
+            quality: None,
+        }),
         b_media: None,
     }
 }

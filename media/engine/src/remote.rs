@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::format::{FORMATS_KEPT, FormatTable, PayloadFormat};
 use crate::sdp::{Direction, Sdp};
 
 /// Where a side wants its media and which way they flow, by its last session description.
@@ -13,20 +14,31 @@ pub struct RemoteMedia {
     pub rtcp: Option<SocketAddr>,
     /// Which way media flow, seen from this side.
     pub direction: Direction,
+    /// Its payload types, for clock rate and codec.
+    pub formats: FormatTable,
+    /// Whether its RTP is protected (RFC 3711): its RTCP is then encrypted and can't be read.
+    pub is_secure: bool,
 }
 
 impl RemoteMedia {
     /// A side that sends and receives at `rtp`.
     #[must_use]
     pub const fn at(rtp: SocketAddr) -> Self {
-        Self { rtp, rtcp: None, direction: Direction::SendRecv }
+        let direction = Direction::SendRecv;
+        Self { rtp, rtcp: None, direction, formats: [None; FORMATS_KEPT], is_secure: false }
     }
 
     /// What a description says.
     #[must_use]
     pub fn of(sdp: &Sdp<'_>) -> Self {
         let audio = sdp.audio();
-        Self { rtp: audio.remote, rtcp: audio.rtcp, direction: audio.direction }
+        let mut formats = FormatTable::default();
+        for (place, format) in formats.iter_mut().zip(&audio.formats) {
+            *place = Some(PayloadFormat::of(format));
+        }
+        // RTP/SAVP, RTP/SAVPF and their UDP/TLS forms (RFC 4568, RFC 5764).
+        let is_secure = audio.protocol.windows(4).any(|name| name == b"SAVP");
+        Self { rtp: audio.remote, rtcp: audio.rtcp, direction: audio.direction, formats, is_secure }
     }
 
     /// Whether something may be sent to this side at all.

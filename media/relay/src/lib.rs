@@ -1,8 +1,8 @@
 //! The RTP relay: threads that carry packets between the two sides of anchored calls.
 //!
 //! What it does: binds a pool of RTP and RTCP port pairs at start, two pairs a session; relays what comes from the
-//! right source (symmetric latching, see `media_engine::latch`) to the other side; counts packets, octets and loss per
-//! side. What it never does: read SDP, know a call, decode audio, change a packet, or take a lock or allocate per
+//! right source (symmetric latching, see `media_engine::latch`) to the other side; measures per side what arrives and,
+//! by RTCP, what is heard (see `media_engine::quality`). What it never does: read SDP, know a call, decode audio, change a packet, or take a lock or allocate per
 //! packet.
 //!
 //! How to drive it: [`Relay::start`] once per process (after the metrics recorder is installed), [`Relay::handle`] once
@@ -71,10 +71,15 @@ struct Shared {
 }
 
 impl Shared {
+    /// Microseconds since the start.
+    fn now_us(&self) -> u64 {
+        let elapsed = self.clock.now().mono.saturating_duration_since(self.epoch);
+        u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Milliseconds since the start.
     fn now_ms(&self) -> u64 {
-        let elapsed = self.clock.now().mono.saturating_duration_since(self.epoch);
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        self.now_us() / 1_000
     }
 }
 

@@ -6,16 +6,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use media_engine::RemoteMedia;
+use media_engine::format::{FORMATS_KEPT, PayloadFormat};
 use media_engine::sdp::Direction;
 
-/// RTP address (2), RTCP address (2), ports and families (1), direction (1).
-const WORDS: usize = 6;
+/// RTP address (2), RTCP address (2), ports and families (1), direction and protection (1), payload types.
+const WORDS: usize = 6 + FORMATS_KEPT;
+/// The bit of the sixth word that says that RTP is protected; the direction lies below.
+const SECURE: u64 = 1 << 8;
 
 /// The last description, with a version that is odd while it is being written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SharedRemote {
     version: AtomicU64,
     words: [AtomicU64; WORDS],
+}
+
+impl Default for SharedRemote {
+    fn default() -> Self {
+        Self { version: AtomicU64::new(0), words: array::from_fn(|_| AtomicU64::new(0)) }
+    }
 }
 
 impl SharedRemote {
@@ -57,12 +66,19 @@ fn encode(media: &RemoteMedia) -> [u64; WORDS] {
         Direction::RecvOnly => 2,
         Direction::Inactive => 3,
     };
-    [rtp_high, rtp_low, rtcp_high, rtcp_low, rtcp_port << 32 | rtp_port, direction]
+    let flags = direction | if media.is_secure { SECURE } else { 0 };
+    let head = [rtp_high, rtp_low, rtcp_high, rtcp_low, rtcp_port << 32 | rtp_port, flags];
+    let formats = media.formats.iter().map(|format| format.map_or(0, PayloadFormat::to_word));
+    let mut words = [0; WORDS];
+    for (place, word) in words.iter_mut().zip(head.into_iter().chain(formats)) {
+        *place = word;
+    }
+    words
 }
 
 /// None where [`SharedRemote::store`] was given none.
-fn decode([rtp_high, rtp_low, rtcp_high, rtcp_low, ports, direction]: [u64; WORDS]) -> Option<RemoteMedia> {
-    let direction = match direction {
+fn decode([rtp_high, rtp_low, rtcp_high, rtcp_low, ports, flags, formats @ ..]: [u64; WORDS]) -> Option<RemoteMedia> {
+    let direction = match flags & !SECURE {
         1 => Direction::SendOnly,
         2 => Direction::RecvOnly,
         3 => Direction::Inactive,
@@ -72,6 +88,8 @@ fn decode([rtp_high, rtp_low, rtcp_high, rtcp_low, ports, direction]: [u64; WORD
         rtp: address([rtp_high, rtp_low, ports & 0xffff_ffff])?,
         rtcp: address([rtcp_high, rtcp_low, ports >> 32]),
         direction,
+        formats: formats.map(PayloadFormat::from_word),
+        is_secure: flags & SECURE != 0,
     })
 }
 
@@ -115,7 +133,10 @@ mod tests {
             ("[::]:1", Some("0.0.0.0:0"), Direction::Inactive),
         ] {
             let rtcp = rtcp.map(|addr| addr.parse().unwrap());
-            let media = RemoteMedia { rtp: rtp.parse().unwrap(), rtcp, direction };
+            let mut media = RemoteMedia { rtcp, direction, ..RemoteMedia::at(rtp.parse().unwrap()) };
+            media.is_secure = direction == Direction::SendOnly;
+            media.formats[0] = Some(PayloadFormat::assigned(0));
+            media.formats[FORMATS_KEPT - 1] = Some(PayloadFormat::assigned(127));
             shared.store(Some(&media));
             assert_eq!(shared.load().unwrap().1, Some(media));
         }

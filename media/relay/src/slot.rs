@@ -1,11 +1,12 @@
 //! A slot: the ports of one session, and what the threads tell each other about it.
 
+use std::array;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use media_engine::quality::{COUNTS, LegCounts};
 use media_engine::remote::must_send;
 use media_engine::{MediaSnapshot, RemoteMedia, Side};
-use model::event::fact::MediaStats;
 
 use crate::remote::SharedRemote;
 
@@ -13,23 +14,27 @@ use crate::remote::SharedRemote;
 const TAKEN: u64 = u64::MAX;
 
 /// Counters of one side; written by the relay thread alone, so plain loads and stores do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SideCounters {
-    pub received: AtomicU64,
-    pub sent: AtomicU64,
-    pub lost: AtomicU64,
-    pub octets: AtomicU64,
+    counts: [AtomicU64; COUNTS],
     /// Milliseconds since the start, plus one; 0 before the first packet.
-    pub last_packet: AtomicU64,
+    last_packet: AtomicU64,
+}
+
+impl Default for SideCounters {
+    fn default() -> Self {
+        Self { counts: array::from_fn(|_| AtomicU64::new(0)), last_packet: AtomicU64::new(0) }
+    }
 }
 
 impl SideCounters {
-    fn stats(&self) -> MediaStats {
-        MediaStats {
-            packets_received: self.received.load(Ordering::Relaxed),
-            packets_sent: self.sent.load(Ordering::Relaxed),
-            packets_lost: self.lost.load(Ordering::Relaxed),
-            octets_received: self.octets.load(Ordering::Relaxed),
+    fn counts(&self) -> LegCounts {
+        LegCounts::from_words(self.counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    pub fn publish(&self, counts: &LegCounts) {
+        for (place, word) in self.counts.iter().zip(counts.to_words()) {
+            place.store(word, Ordering::Relaxed);
         }
     }
 
@@ -38,15 +43,9 @@ impl SideCounters {
     }
 
     fn reset(&self) {
-        for counter in [&self.received, &self.sent, &self.lost, &self.octets, &self.last_packet] {
-            counter.store(0, Ordering::Relaxed);
-        }
+        self.publish(&LegCounts::default());
+        self.last_packet.store(0, Ordering::Relaxed);
     }
-}
-
-/// One more; the single writer needs no read-modify-write.
-pub fn bump(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
 }
 
 /// One session's place in the pool.
@@ -126,8 +125,8 @@ impl Slot {
             // No packet of this use yet: the counters are still those of the last one.
             return MediaSnapshot { silence_ms, ..MediaSnapshot::default() };
         }
-        let [a, b] = &self.counters;
-        MediaSnapshot { a: a.stats(), b: b.stats(), silence_ms }
+        let [a, b] = self.counters.each_ref().map(SideCounters::counts);
+        MediaSnapshot { a: a.stats(&b), b: b.stats(&a), silence_ms }
     }
 
     /// For how long a side that must be heard was not.

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use media_engine::Side;
+use media_engine::format::{self, FormatTable};
 use media_engine::latch::Latch;
+use media_engine::quality::LegMeter;
 use media_engine::rtp::{PACKET_MAX, PacketKind, classify};
-use media_engine::sequence::SequenceStats;
 use metrics::Counter;
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::Shared;
 use crate::ports::{Pair, SessionSockets};
-use crate::slot::{Slot, bump};
+use crate::slot::Slot;
 
 /// Events taken at one wake.
 const EVENTS_MAX: usize = 1024;
@@ -35,7 +36,10 @@ const RTCP_SILENCE_MS: u64 = 25_000;
 struct LegState {
     rtp: Latch,
     rtcp: Latch,
-    sequence: SequenceStats,
+    meter: LegMeter,
+    /// What the leg's description says of payload types, and that its RTCP is encrypted.
+    formats: FormatTable,
+    is_secure: bool,
     /// The version of the signalled address that the latches know.
     signalled: Option<u64>,
 }
@@ -49,10 +53,15 @@ struct SlotState {
 
 impl SlotState {
     fn leg(&mut self, side: Side) -> &mut LegState {
+        self.legs(side).0
+    }
+
+    /// The leg of a side, and the other.
+    fn legs(&mut self, side: Side) -> (&mut LegState, &mut LegState) {
         let [caller, callee] = &mut self.legs;
         match side {
-            Side::Caller => caller,
-            Side::Callee => callee,
+            Side::Caller => (caller, callee),
+            Side::Callee => (callee, caller),
         }
     }
 
@@ -72,6 +81,8 @@ impl SlotState {
             if let Some(media) = media {
                 leg.rtp.signal(media.rtp, now_ms);
                 leg.rtcp.signal(media.rtcp_address(), now_ms);
+                leg.formats = media.formats;
+                leg.is_secure = media.is_secure;
             }
         }
     }
@@ -146,12 +157,11 @@ impl Worker {
                     return;
                 }
             }
-            let now_ms = self.shared.now_ms();
             std::mem::swap(&mut again, &mut unfinished);
             let ready = events.iter().map(|event| event.token()).filter(|token| *token != WAKE).map(|Token(at)| at);
             for at in again.drain(..).chain(ready) {
                 // A socket may be in both lists once; its second turn finds it empty.
-                if !self.drain(at, now_ms, &mut buffer) && unfinished.len() < unfinished.capacity() {
+                if !self.drain(at, &mut buffer) && unfinished.len() < unfinished.capacity() {
                     unfinished.push(at);
                 }
             }
@@ -159,13 +169,14 @@ impl Worker {
     }
 
     /// Reads a burst from a socket; false when there may be more.
-    fn drain(&mut self, at: usize, now_ms: u64, buffer: &mut [u8]) -> bool {
+    fn drain(&mut self, at: usize, buffer: &mut [u8]) -> bool {
         for _ in 0..BURST_MAX {
             let Some(socket) = self.sockets.get(at) else { return true };
             match socket.recv_from(buffer) {
                 Ok((length, source)) => {
                     let packet = buffer.get(..length).filter(|packet| packet.len() <= PACKET_MAX);
-                    self.packet(at, packet.unwrap_or_default(), source, now_ms);
+                    let now_us = self.shared.now_us();
+                    self.packet(at, packet.unwrap_or_default(), source, now_us);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) => tracing::debug!(%error, "a media socket reports an error"),
@@ -174,7 +185,8 @@ impl Worker {
         false
     }
 
-    fn packet(&mut self, at: usize, packet: &[u8], source: SocketAddr, now_ms: u64) {
+    fn packet(&mut self, at: usize, packet: &[u8], source: SocketAddr, now_us: u64) {
+        let now_ms = now_us / 1_000;
         let slot_at = at / SOCKETS;
         let (side, on_rtcp) = match at % SOCKETS {
             0 => (Side::Caller, false),
@@ -191,7 +203,7 @@ impl Worker {
         }
         state.sync(slot, generation, now_ms);
         let silence_ms = self.shared.silence_ms;
-        let leg = state.leg(side);
+        let (leg, other) = state.legs(side);
         let kind = classify(packet);
         let accepted = match (kind, on_rtcp) {
             (PacketKind::Rtp(_), false) => leg.rtp.accept(source, now_ms, silence_ms),
@@ -207,26 +219,30 @@ impl Worker {
             self.outcomes.foreign.increment(1);
             return;
         }
+        let counters = slot.counters(side);
         let rtp = match kind {
             PacketKind::Rtp(header) => {
-                leg.sequence.update(header.ssrc, header.sequence);
-                let counters = slot.counters(side);
-                bump(&counters.received, 1);
-                bump(&counters.octets, u64::try_from(header.payload_len).unwrap_or(0));
-                counters.lost.store(leg.sequence.lost(), Ordering::Relaxed);
+                let format = format::find(header.payload_type, &other.formats, &leg.formats);
+                leg.meter.rtp(&header, format, now_us);
                 counters.note_packet(now_ms);
                 true
             }
-            PacketKind::Rtcp | PacketKind::Other => false,
+            PacketKind::Rtcp | PacketKind::Other => {
+                if !leg.is_secure {
+                    leg.meter.rtcp(&other.meter, packet, now_us);
+                }
+                false
+            }
         };
-        let other = state.leg(side.other());
+        counters.publish(leg.meter.counts());
         let destination = if on_rtcp { other.rtcp.destination() } else { other.rtp.destination() };
         // The socket of the same kind on the other side.
         let out = self.sockets.get(at ^ 2);
         match destination.zip(out).map(|(destination, socket)| socket.send_to(packet, destination)) {
             Some(Ok(_)) => {
                 if rtp {
-                    bump(&slot.counters(side.other()).sent, 1);
+                    other.meter.sent();
+                    slot.counters(side.other()).publish(other.meter.counts());
                 }
                 self.outcomes.relayed.increment(1);
             }

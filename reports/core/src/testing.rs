@@ -91,7 +91,13 @@ pub(crate) fn aborted(call: u128, at_ms: i64, cause: ReleaseCause, after_answere
 pub(crate) fn ended(call: u128, at_ms: i64, duration_ms: i64, estimated: bool) -> Fact {
     let answered = answer(call, at_ms);
     let media = |received, lost| {
-        Some(MediaStats { packets_received: received, packets_sent: received, packets_lost: lost, octets_received: 0 })
+        Some(MediaStats {
+            packets_received: received,
+            packets_sent: received,
+            packets_lost: lost,
+            octets_received: 0,
+            quality: None,
+        })
     };
     Fact::Ended(Ended {
         ended_at: answered.answered_at.plus_ms(duration_ms),

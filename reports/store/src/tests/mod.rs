@@ -175,7 +175,8 @@ impl Fixture {
     fn call(&self, customer: usize, at: &str, duration_ms: i64) -> [Fact; 2] {
         let setup = self.setup(customer, at);
         let answered = Answered { answered_at: setup.invited_at.plus_ms(3_000), setup, pdd_ms: 800 };
-        let media = MediaStats { packets_received: 99, packets_sent: 99, packets_lost: 1, octets_received: 0 };
+        let media =
+            MediaStats { packets_received: 99, packets_sent: 99, packets_lost: 1, octets_received: 0, quality: None };
         let ended = Ended {
             ended_at: answered.answered_at.plus_ms(duration_ms),
             answered: answered.clone(),

@@ -286,6 +286,155 @@ pub struct MediaStats {
     /// Payload octets received from this leg.
     #[n(3)]
     pub octets_received: u64,
+    /// How it sounded; absent where no audio came from this leg, and in records from before it was measured.
+    #[n(4)]
+    pub quality: Option<MediaQuality>,
+}
+
+/// The quality of one leg's audio. "From the leg" is what it sends, measured as it arrives at the relay; "to the leg"
+/// is what it says in its RTCP receiver reports of what it heard, with all that was lost on the way from the other leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct MediaQuality {
+    /// The codec of the last audio from the leg.
+    #[n(0)]
+    pub codec: Codec,
+    /// Packets from the leg that came a second time.
+    #[n(1)]
+    pub packets_duplicate: u64,
+    /// Packets from the leg that came after a later one.
+    #[n(2)]
+    pub packets_late: u64,
+    /// Longest run of packets from the leg that were missing in a row when the next came.
+    #[n(3)]
+    pub loss_run_max: u64,
+    /// Interarrival jitter from the leg (RFC 3550, A.8), mean over its packets, microseconds.
+    #[n(4)]
+    pub jitter_us: u64,
+    /// The same, highest, microseconds.
+    #[n(5)]
+    pub jitter_max_us: u64,
+    /// Round trip between relay and leg by RTCP (RFC 3550, section 6.4.1), mean, microseconds.
+    #[n(6)]
+    pub round_trip_us: Option<u64>,
+    /// Mean opinion score from the leg in hundredths (ITU-T G.107): 441 is 4.41. Absent for codecs without narrow-band
+    /// values.
+    #[n(7)]
+    pub mos: Option<u16>,
+    /// Packets to the leg that it lost, by its reports.
+    #[n(8)]
+    pub reported_lost: Option<u64>,
+    /// Jitter to the leg by its reports, mean, microseconds.
+    #[n(9)]
+    pub reported_jitter_us: Option<u64>,
+    /// Mean opinion score to the leg in hundredths, by its reports.
+    #[n(10)]
+    pub reported_mos: Option<u16>,
+}
+
+/// An audio codec that Tandem knows by name; it carries the others as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Codec {
+    /// G.711 µ-law.
+    #[n(0)]
+    Pcmu,
+    /// G.711 A-law.
+    #[n(1)]
+    Pcma,
+    /// GSM full rate.
+    #[n(2)]
+    Gsm,
+    /// G.723.1.
+    #[n(3)]
+    G723,
+    /// G.722.
+    #[n(4)]
+    G722,
+    /// G.729 with its annexes.
+    #[n(5)]
+    G729,
+    /// GSM enhanced full rate.
+    #[n(6)]
+    GsmEfr,
+    /// iLBC.
+    #[n(7)]
+    Ilbc,
+    /// AMR.
+    #[n(8)]
+    Amr,
+    /// AMR wide band.
+    #[n(9)]
+    AmrWb,
+    /// Opus.
+    #[n(10)]
+    Opus,
+    /// Any other.
+    #[n(11)]
+    Other,
+}
+
+impl Codec {
+    /// All, by number.
+    pub const ALL: [Self; 12] = [
+        Self::Pcmu,
+        Self::Pcma,
+        Self::Gsm,
+        Self::G723,
+        Self::G722,
+        Self::G729,
+        Self::GsmEfr,
+        Self::Ilbc,
+        Self::Amr,
+        Self::AmrWb,
+        Self::Opus,
+        Self::Other,
+    ];
+
+    /// The encoding name of `a=rtpmap` (IANA "RTP Payload Format Media Types"), also in rows and APIs; `other` for the
+    /// rest.
+    #[must_use]
+    pub const fn rtp_name(self) -> &'static str {
+        match self {
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+            Self::Gsm => "GSM",
+            Self::G723 => "G723",
+            Self::G722 => "G722",
+            Self::G729 => "G729",
+            Self::GsmEfr => "GSM-EFR",
+            Self::Ilbc => "iLBC",
+            Self::Amr => "AMR",
+            Self::AmrWb => "AMR-WB",
+            Self::Opus => "opus",
+            Self::Other => "other",
+        }
+    }
+
+    /// The number in records.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Pcmu => 0,
+            Self::Pcma => 1,
+            Self::Gsm => 2,
+            Self::G723 => 3,
+            Self::G722 => 4,
+            Self::G729 => 5,
+            Self::GsmEfr => 6,
+            Self::Ilbc => 7,
+            Self::Amr => 8,
+            Self::AmrWb => 9,
+            Self::Opus => 10,
+            Self::Other => 11,
+        }
+    }
+
+    /// The codec of a number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
 }
 
 /// An answered call that ended. It repeats the answer, so that it can be billed alone.

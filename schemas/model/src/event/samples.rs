@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::fact::{
-    AnswerAborted, Answered, Attempted, CallSetup, Ended, Fact, Heartbeat, Interim, MediaStats, Party, ReleasedBy,
-    Started, SubscriberParty, TrunkParty,
+    AnswerAborted, Answered, Attempted, CallSetup, Codec, Ended, Fact, Heartbeat, Interim, MediaQuality, MediaStats,
+    Party, ReleasedBy, Started, SubscriberParty, TrunkParty,
 };
 use super::store::{Billed, Changed, ChangedResource, Rated, Reported, StoreEvent};
 use crate::cause::ReleaseCause;
@@ -63,7 +63,36 @@ fn answered() -> Answered {
 
 /// File, text and meaning. The match of [`fact_number`] and the test below it make a kind without a sample fail.
 fn facts() -> Vec<(&'static str, &'static str, Fact)> {
-    let media = MediaStats { packets_received: 500, packets_sent: 498, packets_lost: 2, octets_received: 80_000 };
+    let media = MediaStats {
+        packets_received: 500,
+        packets_sent: 498,
+        packets_lost: 2,
+        octets_received: 80_000,
+        quality: None,
+    };
+    let quality = MediaQuality {
+        codec: Codec::Pcma,
+        packets_duplicate: 1,
+        packets_late: 3,
+        loss_run_max: 2,
+        jitter_us: 1_250,
+        jitter_max_us: 7_000,
+        round_trip_us: Some(31_000),
+        mos: Some(437),
+        reported_lost: Some(4),
+        reported_jitter_us: Some(2_125),
+        reported_mos: None,
+    };
+    let ended = |media| Ended {
+        answered: answered(),
+        ended_at: AT.plus_ms(14_000),
+        duration_ms: 10_000,
+        cause: ReleaseCause::NormalClearing,
+        released_by: ReleasedBy::Callee,
+        estimated: false,
+        a_media: Some(media),
+        b_media: None,
+    };
     vec![
         (
             "fact-started-1",
@@ -92,19 +121,11 @@ fn facts() -> Vec<(&'static str, &'static str, Fact)> {
             include_str!("samples/fact-interim-1.hex"),
             Fact::Interim(Interim { call: CallId::from_uuid(uuid(10)), at: AT.plus_ms(904_000), elapsed_ms: 900_000 }),
         ),
+        ("fact-ended-1", include_str!("samples/fact-ended-1.hex"), Fact::Ended(ended(media))),
         (
-            "fact-ended-1",
-            include_str!("samples/fact-ended-1.hex"),
-            Fact::Ended(Ended {
-                answered: answered(),
-                ended_at: AT.plus_ms(14_000),
-                duration_ms: 10_000,
-                cause: ReleaseCause::NormalClearing,
-                released_by: ReleasedBy::Callee,
-                estimated: false,
-                a_media: Some(media),
-                b_media: None,
-            }),
+            "fact-ended-2",
+            include_str!("samples/fact-ended-2.hex"),
+            Fact::Ended(ended(MediaStats { quality: Some(quality), ..media })),
         ),
         (
             "fact-answer_aborted-1",
@@ -330,10 +351,43 @@ prop_compose! {
 }
 
 fn media() -> impl Strategy<Value = Option<MediaStats>> {
-    let stats = any::<[u64; 4]>().prop_map(|[packets_received, packets_sent, packets_lost, octets_received]| {
-        MediaStats { packets_received, packets_sent, packets_lost, octets_received }
+    let known = prop::option::of((any::<[u64; 5]>(), any::<[Option<u64>; 3]>(), any::<[Option<u16>; 2]>(), codecs()));
+    let quality = known.prop_map(|known| {
+        let (counts, reported, [mos, reported_mos], codec) = known?;
+        let [packets_duplicate, packets_late, loss_run_max, jitter_us, jitter_max_us] = counts;
+        let [round_trip_us, reported_lost, reported_jitter_us] = reported;
+        Some(MediaQuality {
+            codec,
+            packets_duplicate,
+            packets_late,
+            loss_run_max,
+            jitter_us,
+            jitter_max_us,
+            round_trip_us,
+            mos,
+            reported_lost,
+            reported_jitter_us,
+            reported_mos,
+        })
+    });
+    let stats = (any::<[u64; 4]>(), quality).prop_map(|(counts, quality)| {
+        let [packets_received, packets_sent, packets_lost, octets_received] = counts;
+        MediaStats { packets_received, packets_sent, packets_lost, octets_received, quality }
     });
     prop::option::of(stats)
+}
+
+fn codecs() -> impl Strategy<Value = Codec> {
+    prop::sample::select(Codec::ALL.to_vec())
+}
+
+#[test]
+fn codecs_are_numbered() {
+    for codec in Codec::ALL {
+        assert_eq!(Codec::from_number(codec.number()), Some(codec));
+        assert_eq!(minicbor::to_vec(codec).unwrap(), [codec.number()]);
+    }
+    assert_eq!(Codec::from_number(12), None);
 }
 
 prop_compose! {

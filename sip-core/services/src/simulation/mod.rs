@@ -102,7 +102,13 @@ struct Relay(Arc<Mutex<RelayState>>);
 
 impl Relay {
     fn snapshot() -> MediaSnapshot {
-        let stats = MediaStats { packets_received: 10, packets_sent: 9, packets_lost: 1, octets_received: 1_600 };
+        let stats = MediaStats {
+            packets_received: 10,
+            packets_sent: 9,
+            packets_lost: 1,
+            octets_received: 1_600,
+            quality: None,
+        };
         MediaSnapshot { a: stats, b: stats, silence_ms: Some(20) }
     }
 }
