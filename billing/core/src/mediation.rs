@@ -10,7 +10,7 @@ use model::id::TrunkId;
 use model::number::E164;
 use model::time::Timestamp;
 
-use crate::resource::Usage;
+use crate::resource::{Usage, UsageMedia};
 
 /// The leg of the caller.
 pub const LEG_CALLER: i16 = 0;
@@ -152,7 +152,7 @@ fn usage(call: &Call<'_>, leg: i16, party: &Party, media: Option<MediaStats>) ->
         released_by: call.released_by.as_str().to_owned(),
         estimated: call.estimated,
         aborted: call.aborted,
-        media: media.map(|m| (count(m.packets_received), count(m.packets_sent), count(m.packets_lost))),
+        media: media.map(UsageMedia::from),
         state: crate::resource::UsageState::Uncharged,
     }
 }
@@ -171,13 +171,9 @@ fn printable(text: &str) -> String {
     text.chars().take(DIALLED_MAX).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-fn count(packets: u64) -> i64 {
-    i64::try_from(packets).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use model::event::fact::{Heartbeat, Interim};
+    use model::event::fact::{Codec, Heartbeat, Interim};
 
     use super::*;
     use crate::samples::{aborted, ended, subscriber, trunk};
@@ -213,7 +209,12 @@ mod tests {
         let legs = mediate(&Fact::Ended(fact));
         let [a, b] = &legs[..] else { panic!("two legs") };
         assert_eq!((a.usage.leg, a.usage.part, a.usage.is_last, a.usage.duration_ms), (0, 0, true, 65_500));
-        assert_eq!((a.usage.media, b.usage.media), (Some((10, 9, 1)), None));
+        let media = a.usage.media.unwrap();
+        assert_eq!((media.packets_received, media.packets_sent, media.packets_lost), (10, 9, 1));
+        let quality = media.quality.unwrap();
+        assert_eq!((quality.codec, quality.mos, quality.reported_mos), (Codec::Pcmu, Some(433), None));
+        assert_eq!((quality.jitter_max_us, quality.round_trip_us), (i64::MAX, Some(24_000)));
+        assert_eq!(b.usage.media, None);
         assert!(a.usage.subscriber.is_some() && a.usage.trunk.is_none() && b.usage.trunk.is_some());
         assert!(a.usage.dialled.starts_with("0\u{fffd}\u{fffd}1"));
         assert_eq!(a.usage.dialled.chars().count(), DIALLED_MAX);

@@ -1,6 +1,7 @@
 //! What billing shows: tariffs, streams, files, usage, rated usage, suspense, ledger.
 
 use model::cause::ReleaseCause;
+use model::event::fact::{Codec, MediaStats};
 use model::id::{AccountId, AssignmentId, BatchId, CallId, FileId, StreamId, SubscriberId, TariffId, TrunkId};
 use model::money::{Amount, Currency, Fraction, Price, Rounding};
 use model::number::E164;
@@ -256,10 +257,75 @@ pub struct Usage {
     pub estimated: bool,
     /// The callee's 200 never became the caller's: nothing is sold, the supplier may charge.
     pub aborted: bool,
-    /// Media of the leg: packets received, sent, lost.
-    pub media: Option<(i64, i64, i64)>,
+    /// Media of the leg; none where they did not pass through us.
+    pub media: Option<UsageMedia>,
     /// Rated, in suspense, or charged to nobody.
     pub state: UsageState,
+}
+
+/// Media of one leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageMedia {
+    /// RTP packets received from the leg.
+    pub packets_received: i64,
+    /// RTP packets sent to the leg.
+    pub packets_sent: i64,
+    /// RTP packets of the leg that never came.
+    pub packets_lost: i64,
+    /// How it sounded; none where no audio came.
+    pub quality: Option<UsageQuality>,
+}
+
+/// The quality of one leg's audio: `MediaQuality` of the call's record, in the numbers of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageQuality {
+    /// The codec of the last audio from the leg.
+    pub codec: Codec,
+    /// Packets from the leg that came a second time.
+    pub packets_duplicate: i64,
+    /// Packets from the leg that came after a later one.
+    pub packets_late: i64,
+    /// Longest run of packets from the leg that were missing in a row.
+    pub loss_run_max: i64,
+    /// Interarrival jitter from the leg, mean, microseconds.
+    pub jitter_us: i64,
+    /// The same, highest, microseconds.
+    pub jitter_max_us: i64,
+    /// Round trip between relay and leg, mean, microseconds.
+    pub round_trip_us: Option<i64>,
+    /// Mean opinion score from the leg, hundredths.
+    pub mos: Option<i64>,
+    /// Packets to the leg that it lost, by its reports.
+    pub reported_lost: Option<i64>,
+    /// Jitter to the leg by its reports, mean, microseconds.
+    pub reported_jitter_us: Option<i64>,
+    /// Mean opinion score to the leg by its reports, hundredths.
+    pub reported_mos: Option<i64>,
+}
+
+impl From<MediaStats> for UsageMedia {
+    /// Numbers beyond those of a database are the largest of it.
+    fn from(stats: MediaStats) -> Self {
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Self {
+            packets_received: whole(stats.packets_received),
+            packets_sent: whole(stats.packets_sent),
+            packets_lost: whole(stats.packets_lost),
+            quality: stats.quality.map(|q| UsageQuality {
+                codec: q.codec,
+                packets_duplicate: whole(q.packets_duplicate),
+                packets_late: whole(q.packets_late),
+                loss_run_max: whole(q.loss_run_max),
+                jitter_us: whole(q.jitter_us),
+                jitter_max_us: whole(q.jitter_max_us),
+                round_trip_us: q.round_trip_us.map(whole),
+                mos: q.mos.map(i64::from),
+                reported_lost: q.reported_lost.map(whole),
+                reported_jitter_us: q.reported_jitter_us.map(whole),
+                reported_mos: q.reported_mos.map(i64::from),
+            }),
+        }
+    }
 }
 
 /// Where a usage stands.

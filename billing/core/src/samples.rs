@@ -2,7 +2,8 @@
 
 use model::cause::ReleaseCause;
 use model::event::fact::{
-    AnswerAborted, Answered, CallSetup, Ended, MediaStats, Party, ReleasedBy, SubscriberParty, TrunkParty,
+    AnswerAborted, Answered, CallSetup, Codec, Ended, MediaQuality, MediaStats, Party, ReleasedBy, SubscriberParty,
+    TrunkParty,
 };
 use model::id::{AccountId, CallId, DomainId, SubscriberId, TariffId, TrunkId};
 use model::money::{Rounding, RoundingMode};
@@ -90,7 +91,7 @@ pub(crate) fn ended(a: Party, b: Option<Party>, called: Option<&str>, duration_m
             packets_sent: 9,
             packets_lost: 1,
             octets_received: 1,
-            quality: None,
+            quality: Some(quality()),
         }),
         b_media: None,
     }
@@ -106,5 +107,22 @@ pub(crate) fn aborted(a: Party, b: Option<Party>, called: Option<&str>, duration
         cause: ReleaseCause::CancelledRinging,
         pdd_ms: 400,
         after_answered: false,
+    }
+}
+
+/// Quality with a number that no database holds.
+fn quality() -> MediaQuality {
+    MediaQuality {
+        codec: Codec::Pcmu,
+        packets_duplicate: 2,
+        packets_late: 3,
+        loss_run_max: 1,
+        jitter_us: 1_500,
+        jitter_max_us: u64::MAX,
+        round_trip_us: Some(24_000),
+        mos: Some(433),
+        reported_lost: Some(4),
+        reported_jitter_us: Some(2_000),
+        reported_mos: None,
     }
 }

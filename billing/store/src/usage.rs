@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use billing::resource::{Usage, UsageState};
+use billing::resource::{Usage, UsageMedia, UsageQuality, UsageState};
 use db::dialect::{BulkRow, Value};
 use db::{DbError, Position, Tx, on_tx, statements};
 use model::cause::ReleaseCause;
+use model::event::fact::Codec;
 use model::id::{AccountId, CallId, SubscriberId, TrunkId};
 use model::page::{Page, PageRequest};
 use model::tenancy::Scope;
@@ -72,6 +73,37 @@ pub(crate) struct UsageRow {
     packets_sent: Option<i64>,
     packets_lost: Option<i64>,
     state: String,
+    codec: Option<String>,
+    packets_duplicate: Option<i64>,
+    packets_late: Option<i64>,
+    loss_run_max: Option<i64>,
+    jitter_us: Option<i64>,
+    jitter_max_us: Option<i64>,
+    round_trip_us: Option<i64>,
+    mos: Option<i64>,
+    reported_lost: Option<i64>,
+    reported_jitter_us: Option<i64>,
+    reported_mos: Option<i64>,
+}
+
+impl UsageRow {
+    /// Counts are written together: one that is missing is a column of before the quality was measured.
+    fn quality(&self) -> Result<Option<UsageQuality>, DbError> {
+        let Some(name) = &self.codec else { return Ok(None) };
+        Ok(Some(UsageQuality {
+            codec: Codec::parse(name).ok_or_else(|| DbError::corrupt("usage.codec", name))?,
+            packets_duplicate: self.packets_duplicate.unwrap_or_default(),
+            packets_late: self.packets_late.unwrap_or_default(),
+            loss_run_max: self.loss_run_max.unwrap_or_default(),
+            jitter_us: self.jitter_us.unwrap_or_default(),
+            jitter_max_us: self.jitter_max_us.unwrap_or_default(),
+            round_trip_us: self.round_trip_us,
+            mos: self.mos,
+            reported_lost: self.reported_lost,
+            reported_jitter_us: self.reported_jitter_us,
+            reported_mos: self.reported_mos,
+        }))
+    }
 }
 
 impl TryFrom<UsageRow> for Usage {
@@ -83,8 +115,11 @@ impl TryFrom<UsageRow> for Usage {
             "uncharged" => UsageState::Uncharged,
             other => return Err(DbError::corrupt("usage.state", other)),
         };
+        let quality = row.quality()?;
         let media = match (row.packets_received, row.packets_sent, row.packets_lost) {
-            (Some(received), Some(sent), Some(lost)) => Some((received, sent, lost)),
+            (Some(packets_received), Some(packets_sent), Some(packets_lost)) => {
+                Some(UsageMedia { packets_received, packets_sent, packets_lost, quality })
+            }
             _ => None,
         };
         Ok(Self {
@@ -154,6 +189,17 @@ impl BulkRow for NewUsage {
         "epoch",
         "sequence",
         "raw_hash",
+        "codec",
+        "packets_duplicate",
+        "packets_late",
+        "loss_run_max",
+        "jitter_us",
+        "jitter_max_us",
+        "round_trip_us",
+        "mos",
+        "reported_lost",
+        "reported_jitter_us",
+        "reported_mos",
     ];
 
     fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
@@ -179,14 +225,29 @@ impl BulkRow for NewUsage {
             u.released_by.as_str().into(),
             u.estimated.into(),
             u.aborted.into(),
-            u.media.map(|m| m.0).into(),
-            u.media.map(|m| m.1).into(),
-            u.media.map(|m| m.2).into(),
+            u.media.map(|m| m.packets_received).into(),
+            u.media.map(|m| m.packets_sent).into(),
+            u.media.map(|m| m.packets_lost).into(),
             u.state.as_str().into(),
             self.node.as_str().into(),
             self.position.epoch.into(),
             self.position.sequence.into(),
             self.raw_hash.as_slice().into(),
+        ]);
+        let quality = u.media.and_then(|media| media.quality);
+        let count = |of: fn(&UsageQuality) -> i64| Value::from(quality.as_ref().map(of));
+        out.extend([
+            quality.map(|q| q.codec.rtp_name()).into(),
+            count(|q| q.packets_duplicate),
+            count(|q| q.packets_late),
+            count(|q| q.loss_run_max),
+            count(|q| q.jitter_us),
+            count(|q| q.jitter_max_us),
+            quality.and_then(|q| q.round_trip_us).into(),
+            quality.and_then(|q| q.mos).into(),
+            quality.and_then(|q| q.reported_lost).into(),
+            quality.and_then(|q| q.reported_jitter_us).into(),
+            quality.and_then(|q| q.reported_mos).into(),
         ]);
     }
 }

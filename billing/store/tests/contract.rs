@@ -9,7 +9,7 @@ mod contract {
     use billing::command::Command;
     use billing::file::{Manifest, manifest_name};
     use billing::port::Queries as _;
-    use billing::resource::{AssignmentTarget, BillingFile, Rate, Side, UsageState};
+    use billing::resource::{AssignmentTarget, BillingFile, Rate, Side, UsageMedia, UsageState};
     use db::journal::{Journal, JournalOptions, JournalReader};
     use db::{Db, on_db, on_tx};
     use model::actor::Permissions;
@@ -17,7 +17,8 @@ mod contract {
     use model::change::{Change as _, ChangeError, CommitOptions, IdempotencyKey, RefusalCode};
     use model::ctx::Ctx;
     use model::event::fact::{
-        AnswerAborted, Answered, CallSetup, Ended, Fact, Party, ReleasedBy, SubscriberParty, TrunkParty,
+        AnswerAborted, Answered, CallSetup, Codec, Ended, Fact, MediaQuality, MediaStats, Party, ReleasedBy,
+        SubscriberParty, TrunkParty,
     };
     use model::event::store::StoreEvent;
     use model::id::{AccountId, CallId, DomainId, FileId, InstallationId, StreamId, SubscriberId, TariffId, TrunkId};
@@ -37,6 +38,30 @@ mod contract {
     struct Account {
         id: AccountId,
         path: AccountPath,
+    }
+
+    /// Media with every figure of its quality, no two alike.
+    fn media() -> MediaStats {
+        let quality = MediaQuality {
+            codec: Codec::G729,
+            packets_duplicate: 2,
+            packets_late: 3,
+            loss_run_max: 4,
+            jitter_us: 5,
+            jitter_max_us: 6,
+            round_trip_us: Some(7),
+            mos: Some(398),
+            reported_lost: Some(9),
+            reported_jitter_us: None,
+            reported_mos: Some(401),
+        };
+        MediaStats {
+            packets_received: 3_000,
+            packets_sent: 2_999,
+            packets_lost: 1,
+            octets_received: 60_000,
+            quality: Some(quality),
+        }
     }
 
     struct Fixture {
@@ -176,8 +201,8 @@ mod contract {
                 cause: ReleaseCause::NormalClearing,
                 released_by: ReleasedBy::Caller,
                 estimated: false,
-                a_media: None,
-                b_media: None,
+                a_media: Some(media()),
+                b_media: Some(MediaStats { quality: None, packets_received: 0, ..media() }),
             }
         }
 
@@ -330,6 +355,8 @@ mod contract {
             let states: Vec<UsageState> = usage.iter().map(|u| u.state).collect();
             assert_eq!(states, [UsageState::Rated, UsageState::Rated]);
             assert_eq!((usage[0].answered_at, usage[0].duration_ms), (call.answered.answered_at, 60_000));
+            assert_eq!(usage[0].media, call.a_media.map(UsageMedia::from), "every figure comes back");
+            assert_eq!(usage[1].media, call.b_media.map(UsageMedia::from));
             let states: Vec<(bool, UsageState)> = f
                 .store
                 .usage_get(&ctx, aborted.setup.call)

@@ -21,6 +21,8 @@ pub mod rtp;
 pub mod sdp;
 pub mod sequence;
 pub mod session;
+#[cfg(test)]
+mod torture;
 
 pub use remote::RemoteMedia;
 pub use session::{MediaSession, MediaSnapshot, Side};

@@ -319,6 +319,55 @@ pub struct MediaCounts {
     pub packets_sent: Long,
     /// Packets lost.
     pub packets_lost: Long,
+    /// How it sounded; null where no audio came from the leg.
+    pub quality: Option<MediaQuality>,
+}
+
+/// The quality of one leg's audio. "From the leg" is measured as it arrives; "reported" is what the leg says in its RTCP
+/// receiver reports of what it heard. Mean opinion scores are of ITU-T G.107 in hundredths (441 is 4.41), and null for
+/// codecs without narrow-band values there.
+#[derive(Debug, SimpleObject)]
+pub struct MediaQuality {
+    /// The codec of the last audio from the leg, by its name in SDP; `other` when we don't know it.
+    pub codec: String,
+    /// Packets from the leg that came a second time.
+    pub packets_duplicate: Long,
+    /// Packets from the leg that came after a later one.
+    pub packets_late: Long,
+    /// Longest run of packets from the leg that were missing in a row when the next came.
+    pub loss_run_max: Long,
+    /// Interarrival jitter from the leg (RFC 3550, A.8), mean, microseconds.
+    pub jitter_us: Long,
+    /// The same, highest, microseconds.
+    pub jitter_max_us: Long,
+    /// Round trip between us and the leg by RTCP, mean, microseconds; null where the leg sends no reports.
+    pub round_trip_us: Option<Long>,
+    /// Mean opinion score from the leg, hundredths.
+    pub mos_hundredths: Option<Long>,
+    /// Packets to the leg that it lost, by its reports.
+    pub reported_lost: Option<Long>,
+    /// Jitter to the leg by its reports, mean, microseconds.
+    pub reported_jitter_us: Option<Long>,
+    /// Mean opinion score to the leg by its reports, hundredths.
+    pub reported_mos_hundredths: Option<Long>,
+}
+
+impl From<row::UsageQuality> for MediaQuality {
+    fn from(quality: row::UsageQuality) -> Self {
+        Self {
+            codec: quality.codec.rtp_name().to_owned(),
+            packets_duplicate: Long(quality.packets_duplicate),
+            packets_late: Long(quality.packets_late),
+            loss_run_max: Long(quality.loss_run_max),
+            jitter_us: Long(quality.jitter_us),
+            jitter_max_us: Long(quality.jitter_max_us),
+            round_trip_us: quality.round_trip_us.map(Long),
+            mos_hundredths: quality.mos.map(Long),
+            reported_lost: quality.reported_lost.map(Long),
+            reported_jitter_us: quality.reported_jitter_us.map(Long),
+            reported_mos_hundredths: quality.reported_mos.map(Long),
+        }
+    }
 }
 
 /// One leg (and part) of an answered call.
@@ -390,10 +439,11 @@ impl From<row::Usage> for Usage {
             released_by: usage.released_by,
             estimated: usage.estimated,
             aborted: usage.aborted,
-            media: usage.media.map(|(received, sent, lost)| MediaCounts {
-                packets_received: Long(received),
-                packets_sent: Long(sent),
-                packets_lost: Long(lost),
+            media: usage.media.map(|media| MediaCounts {
+                packets_received: Long(media.packets_received),
+                packets_sent: Long(media.packets_sent),
+                packets_lost: Long(media.packets_lost),
+                quality: media.quality.map(MediaQuality::from),
             }),
             state: usage.state.into(),
         }

@@ -411,6 +411,12 @@ impl Codec {
         }
     }
 
+    /// The codec of a stored name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.rtp_name() == name)
+    }
+
     /// The number in records.
     #[must_use]
     pub const fn number(self) -> u8 {

@@ -385,6 +385,7 @@ fn codecs() -> impl Strategy<Value = Codec> {
 fn codecs_are_numbered() {
     for codec in Codec::ALL {
         assert_eq!(Codec::from_number(codec.number()), Some(codec));
+        assert_eq!(Codec::parse(codec.rtp_name()), Some(codec));
         assert_eq!(minicbor::to_vec(codec).unwrap(), [codec.number()]);
     }
     assert_eq!(Codec::from_number(12), None);

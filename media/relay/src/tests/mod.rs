@@ -1,5 +1,8 @@
 //! The relay over real sockets on loopback.
 
+mod hostile;
+mod quality;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
