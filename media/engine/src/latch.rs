@@ -6,7 +6,7 @@
 //! for `silence_ms`. A new address by signalling opens the latch again; packets of the former source that are still on
 //! their way do not close it, and win only when nobody else has come for `silence_ms`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where a leg's packets come from and go to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,6 +64,18 @@ impl Latch {
             Some(signalled) => u8::from(signalled.ip() == source.ip()),
             None => 0,
         }
+    }
+
+    /// Whether the leg may be on this host: nothing was heard of it yet, or it was heard there.
+    #[must_use]
+    pub fn may_be_on(&self, host: IpAddr) -> bool {
+        self.latched.is_none_or(|latched| latched.source.ip() == host)
+    }
+
+    /// Whether signalling named this very address.
+    #[must_use]
+    pub fn is_signalled(&self, source: SocketAddr) -> bool {
+        self.signalled == Some(source)
     }
 
     /// Whether `source` is where the leg is heard now, without latching.

@@ -207,6 +207,8 @@ impl Worker {
         let kind = classify(packet);
         let accepted = match (kind, on_rtcp) {
             (PacketKind::Rtp(_), false) => leg.rtp.accept(source, now_ms, silence_ms),
+            // A leg's reports come from the host that its voice comes from, or from the very place that its SDP names.
+            (PacketKind::Rtcp, true) if !leg.rtp.may_be_on(source.ip()) && !leg.rtcp.is_signalled(source) => false,
             (PacketKind::Rtcp, true) => leg.rtcp.accept(source, now_ms, silence_ms.max(RTCP_SILENCE_MS)),
             // Multiplexed RTCP (RFC 5761) passes, but never moves the latch.
             (PacketKind::Rtcp, false) => leg.rtp.is_current(source),

@@ -54,7 +54,7 @@ fn a_call_is_measured_in_both_directions() {
     assert_eq!(b_rtcp.receive_raw().1, next(to_b));
     rig.clock.advance(150);
     // B waited 100 ms: the way there and back took 50. Of A's packets it missed three, with 15 ms of jitter.
-    b_rtcp.raw(&receiver_report(7, 3 << 0, 120, 0xabcd_0001, 6_553), next(to_b));
+    b_rtcp.raw(&receiver_report(7, 3, 120, 0xabcd_0001, 6_553), next(to_b));
     assert_eq!(a_rtcp.receive_raw().1, next(to_a));
     let snapshot = wait_for(&rig.handle, session, |s| s.b.quality.is_some_and(|q| q.round_trip_us.is_some()));
     let (a_quality, b_quality) = (snapshot.a.quality.unwrap(), snapshot.b.quality.unwrap());
@@ -95,6 +95,11 @@ fn the_source_of_reports_is_not_taken_over_between_two_of_them() {
     let ((a, a_rtcp), (b, b_rtcp), stranger) = (Phone::pair(), Phone::pair(), Phone::new());
     let (_, to_a, to_b) = rig.call(&a, &b);
     let report = sender_report(7, 1);
+    // Another host is nobody once the leg's voice was heard, though no report came yet.
+    a.send(1, to_a);
+    assert_eq!(b.receive().0, 1);
+    let elsewhere = Phone(UdpSocket::bind("127.0.0.2:0").unwrap());
+    elsewhere.raw(&sender_report(666, 1), next(to_a));
     a_rtcp.raw(&report, next(to_a));
     assert_eq!(b_rtcp.receive_raw().0, report);
     // Five seconds to the next report: longer than the silence that frees an RTP source.
