@@ -668,6 +668,22 @@ impl Input for AlarmAcknowledgeInput {
     }
 }
 
+/// A synchronisation of a target of notifications.
+#[derive(InputObject)]
+pub struct AlarmResyncInput {
+    /// Name of the node whose alarms are told.
+    node: String,
+    /// Name of the target in the configuration of that node.
+    target: String,
+}
+
+impl Input for AlarmResyncInput {
+    type Command = Fault;
+    fn command(self) -> Result<Fault, Refusal> {
+        Ok(Fault::AlarmResync { node: self.node, target: self.target })
+    }
+}
+
 /// A run of the monthly report.
 #[derive(InputObject)]
 pub struct ReportRunInput {

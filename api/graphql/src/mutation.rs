@@ -111,6 +111,7 @@ named_by_their_plan!(
     BillingFileCloseInput,
     BillingFileAcknowledgeInput,
     SuspenseRetryInput,
+    AlarmResyncInput,
     ReportRunInput,
 );
 
@@ -159,6 +160,8 @@ mutations! {
     suspense_retry(SuspenseRetryInput) billing_change BillingWrite;
     /// Takes note of an alarm; it stays until its condition is gone. Cannot be taken back.
     alarm_acknowledge(AlarmAcknowledgeInput) fault_change AlarmWrite;
+    /// Tells a target of SNMP notifications every active alarm of a node again. Cannot be taken back.
+    alarm_resync(AlarmResyncInput) fault_change AlarmWrite;
     /// Runs the monthly report of an account for one month and mails it. Cannot be taken back.
     report_run(ReportRunInput) reports_change ReportWrite;
 }

@@ -388,7 +388,7 @@ const fn read_permission(kind: ResourceKind) -> Right {
         ResourceKind::Tariff | ResourceKind::TariffAssignment | ResourceKind::Stream | ResourceKind::BillingFile => {
             Right::BillingRead
         }
-        ResourceKind::Alarm => Right::AlarmRead,
+        ResourceKind::Alarm | ResourceKind::NotificationTarget => Right::AlarmRead,
         ResourceKind::ReportRun => Right::ReportRead,
     }
 }
@@ -417,8 +417,8 @@ async fn node(deps: &GraphqlDeps, ctx: &Ctx, kind: ResourceKind, key: &str) -> R
             let found = deps.fault.alarm_get(ctx, &name, number).await;
             found.map(|found| found.map(|alarm| Node::Alarm(Alarm::from(alarm))))
         }
-        // read in lists alone
-        ResourceKind::TariffAssignment => return Ok(None),
+        // read in lists alone, or not at all
+        ResourceKind::TariffAssignment | ResourceKind::NotificationTarget => return Ok(None),
     };
     found.map_err(error::read)
 }

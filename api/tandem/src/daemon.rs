@@ -6,6 +6,7 @@
 //! journal is flushed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -87,7 +88,8 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         config.reports_dir(),
     ));
     let store_alarms = Arc::new(fault_store::StoreAlarms::new(store.clone()));
-    let (alarms, sender) = alarms(&config, &node_db, &clock, &ids).await?;
+    let engine = start_engine(&config, &node_db).await?;
+    let (alarms, sender) = alarms(&config, &node_db, &engine, &clock, &ids).await?;
 
     let directory = DirectoryFeed::load(provisioning.clone(), store.clone()).await?;
     let picture = directory.directory();
@@ -128,7 +130,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     spawn_revenue(&mut workers, &feed, &reports);
     spawn_files(&mut workers, &billing, system);
     spawn_reports(&mut workers, &config, &reports, installation, &node)?;
-    spawn_alarms(&mut workers, &alarms, sender, &store, &clock);
+    spawn_alarms(&mut workers, &alarms, &sender, &store, &clock);
     spawn_registrations(&mut workers, &node_reports, &provisioning);
     spawn_pruning(&mut workers, &config, &store, &alarms, &clock);
     let left_out = directory.left_out();
@@ -149,6 +151,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         async move { detectors.look().await }
     });
     let schedule = schedule(&config, &reports).await?;
+    let agent = start_agent(&config, &engine, &sender, &clock).await?;
 
     let faces = Faces::start(
         &config,
@@ -179,6 +182,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         tracing::warn!(calls = left, "calls are still up after the drain; they are ended now");
     }
     faces.stop().await;
+    if let Some(agent) = agent {
+        agent.stop().await;
+    }
     schedule.stop().await?;
     // The detectors hold the node; after the workers have stopped, this is its last owner.
     workers.stop().await;
@@ -212,22 +218,59 @@ async fn open_journal(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Journa
     Ok((journal, reader))
 }
 
-type AlarmParts = (fault_store::NodeAlarms, fault_store::Sender);
+/// Counts the start of the SNMP engine, before its first message.
+///
+/// # Errors
+/// When the node's database fails.
+pub async fn start_engine(config: &Config, node_db: &Db) -> Result<fault_snmp::Engine, ServeError> {
+    let mut instance = [0; fault_snmp::engine::INSTANCE_OCTETS];
+    getrandom::fill(&mut instance).map_err(|error| format!("the system gives no random octets: {error}"))?;
+    let fresh = fault_snmp::engine_id(config.snmp.enterprise_number, instance);
+    let boot = fault_store::engine_boot(node_db, fresh).await?;
+    tracing::info!(snmp.engine_id = hex_of(&boot.engine_id), snmp.engine_boots = boot.boots, "the SNMP engine starts");
+    Ok(fault_snmp::Engine::start(boot.engine_id, boot.boots)?)
+}
+
+/// As NMS and `snmptrapd.conf` write an engine's identifier.
+pub(crate) fn hex_of(octets: &[u8]) -> String {
+    octets.iter().fold("0x".to_owned(), |text, octet| format!("{text}{octet:02x}"))
+}
+
+async fn start_agent(
+    config: &Config,
+    engine: &fault_snmp::Engine,
+    sender: &Arc<fault_store::Sender>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<fault_snmp::Agent>, ServeError> {
+    if config.snmp.agent.listen.is_none() {
+        return Ok(None);
+    }
+    let (node, version): (Arc<dyn fault::port::NodeView>, _) = (Arc::clone(sender) as _, env!("CARGO_PKG_VERSION"));
+    Ok(Some(fault_snmp::Agent::start(&config.snmp, version, engine, node, Arc::clone(clock)).await?))
+}
+
+type AlarmParts = (fault_store::NodeAlarms, Arc<fault_store::Sender>);
 
 async fn alarms(
     config: &Config,
     node_db: &Db,
+    engine: &fault_snmp::Engine,
     clock: &Arc<dyn Clock>,
     ids: &Arc<dyn IdSource>,
 ) -> Result<AlarmParts, ServeError> {
     for warning in config.snmp.check()? {
         tracing::warn!("{warning}");
     }
-    let targets = fault_snmp::sinks(&config.snmp, clock)?;
+    let targets = fault_snmp::sinks(&config.snmp, clock, Some(engine))?;
     let names = targets.iter().map(|(name, _)| name.clone()).collect();
     let alarms = fault_store::NodeAlarms::open(node_db.clone(), &config.node.name, names, Arc::clone(ids)).await?;
-    let sender = fault_store::Sender::new(node_db.clone(), &config.node.name, targets);
-    Ok((alarms, sender))
+    let heartbeat = Some(config.snmp.heartbeat_s).filter(|seconds| *seconds > 0);
+    let options = fault_store::SenderOptions {
+        heartbeat: heartbeat.map(|seconds| Duration::from_secs(u64::from(seconds))),
+        give_up_after_ms: i64::from(config.snmp.give_up_after_s) * 1_000,
+    };
+    let sender = fault_store::Sender::new(&alarms, targets, options);
+    Ok((alarms, Arc::new(sender)))
 }
 
 struct BillingConsumer(Arc<billing_store::BillingStore>);
@@ -328,24 +371,42 @@ fn mail_config(config: &Config, installation: model::id::InstallationId) -> repo
 fn spawn_alarms(
     workers: &mut Workers,
     alarms: &fault_store::NodeAlarms,
-    sender: fault_store::Sender,
+    sender: &Arc<fault_store::Sender>,
     store: &Db,
     clock: &Arc<dyn Clock>,
 ) {
-    let (sender, sending_clock) = (Arc::new(sender), Arc::clone(clock));
-    workers.spawn("notifications", HOUSEKEEPING_PERIOD, Some(alarms.subscribe()), move || {
-        let (sender, now) = (Arc::clone(&sender), sending_clock.now());
+    // One each: a target that lets us wait for its acknowledgements holds no other up.
+    for lane in sender.lanes() {
+        let (name, lane, clock) =
+            (format!("notifications {}", lane.target().name()), Arc::clone(lane), Arc::clone(clock));
+        workers.spawn(name, HOUSEKEEPING_PERIOD, Some(alarms.subscribe()), move || {
+            let (lane, now) = (Arc::clone(&lane), clock.now());
+            async move {
+                let drained = lane.drain(now).await?;
+                Ok(drained.wait.map_or(Step::Idle, Step::After))
+            }
+        });
+    }
+    let (observing, observing_clock) = (Arc::clone(sender), Arc::clone(clock));
+    workers.spawn("notification_targets", DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
+        let (sender, now) = (Arc::clone(&observing), observing_clock.now().utc);
         async move {
-            let drained = sender.drain(now).await?;
-            Ok(drained.wait.map_or(Step::Idle, Step::After))
+            sender.observe_targets(now).await?;
+            Ok(Step::Idle)
         }
     });
     let (alarms, store, clock) = (alarms.clone(), store.clone(), Arc::clone(clock));
-    let changed = alarms.subscribe();
+    let (changed, published) = (alarms.subscribe(), Arc::new(AtomicBool::new(false)));
     workers.spawn("alarm_copy", HOUSEKEEPING_PERIOD, Some(changed), move || {
         let (alarms, store, now) = (alarms.clone(), store.clone(), clock.now().utc);
+        let published = Arc::clone(&published);
         async move {
+            if !published.load(Ordering::Relaxed) {
+                alarms.publish_targets(&store).await?;
+                published.store(true, Ordering::Relaxed);
+            }
             alarms.apply_acks(&store, now).await?;
+            alarms.apply_resyncs(&store, now).await?;
             alarms.copy_pending(&store).await?;
             Ok(Step::Idle)
         }

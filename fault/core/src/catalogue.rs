@@ -39,6 +39,8 @@ pub mod detector {
     pub const WORKERS: &str = "workers";
     /// The call core's directory.
     pub const DIRECTORY: &str = "directory";
+    /// The targets of notifications of this node.
+    pub const TARGETS: &str = "targets";
 }
 
 macro_rules! catalogue {
@@ -132,6 +134,23 @@ catalogue! {
         effect: "The call core acts as if the resource did not exist; all others are used.",
         action: "Put the right key file back, or set the password of the resource named in the text anew.",
         detector: detector::DIRECTORY,
+    };
+    /// A target of notifications does not take them.
+    NotificationTargetUnreachable = AlarmDefinition {
+        key: "notification_target_unreachable",
+        index: 20,
+        // communications
+        event_type: 2,
+        // communicationsSubsystemFailure
+        probable_cause: 505,
+        severity: Severity::Major,
+        text: "A target of notifications does not answer",
+        cause: "Several informs or heartbeats in a row were not acknowledged: the receiver is down, the path is cut, or \
+            its user and keys differ.",
+        effect: "Notifications wait, in order; beyond the bound of the queue and after the time to give up they are lost, \
+            and the gap in the sequence says so.",
+        action: "Try tandem snmp test, then look at the receiver; after an outage with losses it is synchronised by itself.",
+        detector: detector::TARGETS,
     };
 }
 

@@ -12,6 +12,14 @@ pub enum Command {
         /// A note for colleagues, up to 255 octets.
         note: String,
     },
+    /// Tells one target of notifications every active alarm again, in a new epoch. Cannot be taken back. Requires
+    /// `alarm:write`, and the whole installation.
+    AlarmResync {
+        /// The node whose alarms are told.
+        node: String,
+        /// The name of the target in the node's configuration.
+        target: String,
+    },
 }
 
 impl Command {
@@ -20,6 +28,7 @@ impl Command {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::AlarmAcknowledge { .. } => "alarm_acknowledge",
+            Self::AlarmResync { .. } => "alarm_resync",
         }
     }
 }

@@ -15,4 +15,5 @@ pub mod notification;
 pub mod pacing;
 pub mod port;
 pub mod resource;
+pub mod resync;
 pub mod state;

@@ -63,6 +63,9 @@ pub struct Notification {
     pub raised_at: Timestamp,
     /// Sightings so far.
     pub count: i64,
+    /// Whether it tells again what holds, as part of a synchronisation; nothing happened just now.
+    #[serde(default)]
+    pub resync: bool,
 }
 
 impl Notification {
@@ -81,7 +84,86 @@ impl Notification {
             text: one_line(&alarm.text),
             raised_at: alarm.raised_at,
             count: alarm.count,
+            resync: false,
         }
+    }
+}
+
+/// The bounds of a synchronisation of one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResyncMark {
+    /// Active alarms at its begin; as many raises stand between begin and end.
+    pub active: u32,
+}
+
+/// What an operator wants to see arrive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestMessage {
+    /// One sentence.
+    pub text: String,
+}
+
+/// What stands in an outbox row, by its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A transition of an alarm, or an active alarm told again.
+    Alarm(Notification),
+    /// What the target knew is to be forgotten; every active alarm follows.
+    ResyncBegin(ResyncMark),
+    /// Every active alarm was told.
+    ResyncEnd(ResyncMark),
+    /// A test; nothing is wrong.
+    Test(TestMessage),
+}
+
+/// A payload that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// A message of a newer version.
+    #[error("this version knows no messages of kind {0}")]
+    Kind(String),
+    /// Not what its kind says.
+    #[error("the payload is not of its kind: {0}")]
+    Payload(#[source] serde_json::Error),
+}
+
+impl Content {
+    /// The kind in the outbox.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Alarm(_) => OUTBOX_KIND,
+            Self::ResyncBegin(_) => "resync_begin",
+            Self::ResyncEnd(_) => "resync_end",
+            Self::Test(_) => "test",
+        }
+    }
+
+    /// The payload in the outbox.
+    ///
+    /// # Errors
+    /// Never for what this crate makes; serde's signature says otherwise.
+    pub fn payload(&self) -> Result<String, serde_json::Error> {
+        match self {
+            Self::Alarm(notification) => serde_json::to_string(notification),
+            Self::ResyncBegin(mark) | Self::ResyncEnd(mark) => serde_json::to_string(mark),
+            Self::Test(test) => serde_json::to_string(test),
+        }
+    }
+
+    /// The content of a row.
+    ///
+    /// # Errors
+    /// [`ContentError`].
+    pub fn parse(kind: &str, payload: &str) -> Result<Self, ContentError> {
+        let parsed = match kind {
+            OUTBOX_KIND => serde_json::from_str(payload).map(Self::Alarm),
+            "resync_begin" => serde_json::from_str(payload).map(Self::ResyncBegin),
+            "resync_end" => serde_json::from_str(payload).map(Self::ResyncEnd),
+            "test" => serde_json::from_str(payload).map(Self::Test),
+            other => return Err(ContentError::Kind(other.to_owned())),
+        };
+        parsed.map_err(ContentError::Payload)
     }
 }
 
@@ -104,6 +186,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_row_reads_as_it_was_written_and_one_of_the_first_version_too() {
+        let mark = ResyncMark { active: 7 };
+        let test = TestMessage { text: "x".to_owned() };
+        let first_version = r#"{"kind":"raise","id":1,"alarm_type":"trunk_down","resource":"trunk:a","severity":"major",
+            "event_type":2,"probable_cause":612,"text":"t","raised_at":"2026-11-24T17:08:09.730Z","count":1}"#;
+        let Content::Alarm(alarm) = Content::parse(OUTBOX_KIND, first_version).expect("it is read") else {
+            panic!("an alarm is one")
+        };
+        assert!(!alarm.resync);
+        for content in
+            [Content::Alarm(alarm), Content::ResyncBegin(mark), Content::ResyncEnd(mark), Content::Test(test)]
+        {
+            let payload = content.payload().expect("it is written");
+            assert_eq!(Content::parse(content.kind(), &payload).expect("it is read"), content);
+        }
+        assert!(matches!(Content::parse("fax", "{}"), Err(ContentError::Kind(_))));
+        assert!(matches!(Content::parse("test", "{}"), Err(ContentError::Payload(_))));
+    }
 
     #[test]
     fn texts_are_cut_between_characters() {

@@ -7,7 +7,7 @@ use model::ctx::Ctx;
 use model::page::{Page, PageRequest, ReadError};
 use model::time::Timestamp;
 
-use crate::notification::Notification;
+use crate::notification::Content;
 use crate::resource::{Alarm, Condition};
 
 /// Where detectors report: the full set of conditions that one detector sees now. Alarms of this detector (same
@@ -48,7 +48,62 @@ pub struct Outgoing {
     /// Without gaps within the epoch of a target: a receiver sees a loss.
     pub sequence: i64,
     /// What is said.
-    pub notification: Notification,
+    pub content: Content,
+}
+
+/// Tells a target that it has heard everything, or that it has not: outside the sequence, and never repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The node that sends.
+    pub node: String,
+    /// The epoch of the target's sequence.
+    pub epoch: i64,
+    /// The last place of the sequence that left, or was given up; 0 when there was none in this epoch.
+    pub last_sequence: i64,
+    /// Active alarms of the node.
+    pub active: u32,
+    /// Seconds until the next one: a target that hears none for longer has lost the node or the path.
+    pub period_s: u32,
+}
+
+/// How one target fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetStatus {
+    /// Its name.
+    pub name: TargetName,
+    /// The epoch of its sequence; each synchronisation begins a new one.
+    pub epoch: i64,
+    /// The last place that left, or was given up.
+    pub last_sequence: i64,
+    /// Notifications that wait.
+    pub waiting: i64,
+    /// Notifications that left since the start of the program.
+    pub sent: u64,
+    /// Attempts that failed since the start of the program.
+    pub failed: u64,
+    /// Whether it answers, as far as the protocol can tell: a trap says nothing of its arrival.
+    pub reachable: bool,
+}
+
+/// What a node says of its alarms and targets at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSnapshot {
+    /// The name of the node.
+    pub node: String,
+    /// Its active alarms, by their numbers.
+    pub alarms: Vec<Alarm>,
+    /// Its targets.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// Where an agent looks: the node's own view, at hand while the store is away.
+#[async_trait]
+pub trait NodeView: Send + Sync {
+    /// Alarms and targets as they are now.
+    ///
+    /// # Errors
+    /// When `node.db` cannot be read.
+    async fn snapshot(&self) -> Result<NodeSnapshot, ReadError>;
 }
 
 /// Why a notification did not leave.
@@ -71,6 +126,12 @@ pub trait NotificationSink: Send + Sync {
     /// # Errors
     /// [`SinkError`].
     async fn deliver(&self, outgoing: &Outgoing) -> Result<(), SinkError>;
+
+    /// Sends a heartbeat, once.
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), SinkError>;
 }
 
 /// A target and where its notifications leave.
@@ -108,5 +169,11 @@ impl TargetName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name as it stands in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.strip_prefix(Self::SNMP_PREFIX).unwrap_or(&self.0)
     }
 }

@@ -104,10 +104,19 @@ impl Alarm {
 /// same in every version of the program), then the number.
 #[must_use]
 pub fn alarm_uuid(node: &str, id: u32) -> Uuid {
-    let hash = node
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    uuid::Builder::from_custom_bytes((u128::from(hash) << 64 | u128::from(id)).to_be_bytes()).into_uuid()
+    uuid::Builder::from_custom_bytes((u128::from(fnv(node)) << 64 | u128::from(id)).to_be_bytes()).into_uuid()
+}
+
+/// The identifier of a target of notifications in plans, audit and events, made as [`alarm_uuid`].
+#[must_use]
+pub fn target_uuid(node: &str, target: &str) -> Uuid {
+    let bits = u128::from(fnv(node)) << 64 | u128::from(fnv(target));
+    uuid::Builder::from_custom_bytes(bits.to_be_bytes()).into_uuid()
+}
+
+fn fnv(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// A condition that a detector sees now.
@@ -135,5 +144,7 @@ mod tests {
         check("a", 1, "af63dc4c-8601-8c8c-8000-000000000001");
         check("a", u32::MAX, "af63dc4c-8601-8c8c-8000-0000ffffffff");
         assert_ne!(alarm_uuid("a", 1), alarm_uuid("b", 1));
+        assert_ne!(target_uuid("a", "nms"), target_uuid("a", "other"));
+        assert_ne!(target_uuid("a", "nms"), target_uuid("b", "nms"));
     }
 }

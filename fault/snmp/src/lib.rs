@@ -1,20 +1,30 @@
-//! Notifications by SNMP (v2c traps, RFC 3416 section 4.2.6), and the MIB that names them.
+//! SNMP: notifications (v2c and v3, traps and informs, RFC 3416 sections 4.2.6 and 4.2.7), the agent, and the MIB that
+//! names what both carry.
 //!
-//! What it does: [`SnmpSink`] is a [`fault::port::NotificationSink`] that sends each notification of an alarm as one
-//! trap with a fixed list of varbinds ([`objects`]); [`mib::render`] writes the MIB modules from the same list and the
-//! catalogue of alarms; [`SnmpConfig`] is what an operator sets. What it never does: keep or order notifications (the
-//! outbox and its sender do), read a database, decide anything about alarms.
+//! What it does: [`SnmpSink`] is a [`fault::port::NotificationSink`] that sends each message of the outbox as one trap or
+//! inform with a fixed list of varbinds ([`objects`]); [`Agent`] answers managers from a [`fault::port::NodeView`];
+//! [`mib::render`] writes the MIB modules from the same lists and the catalogue of alarms; [`SnmpConfig`] is what an
+//! operator sets. What it never does: keep, order or repeat notifications (the outbox and its sender do), read a
+//! database, decide anything about alarms, set anything that a manager asks for.
 //!
-//! `trap` is the one module that names the SNMP library. Informs, version 3 and the agent get their own sinks and
-//! settings beside what is here.
+//! This crate is the one place that names the SNMP library (`async-snmp`): `sink`, `user`, `engine` and `agent`.
 
+pub mod agent;
 pub mod config;
+pub mod engine;
 pub mod mib;
+mod network;
 pub mod objects;
-mod trap;
+mod sink;
+mod tables;
+pub mod user;
 
 #[cfg(test)]
 mod receivers;
 
-pub use config::{SnmpConfig, SnmpConfigError, SnmpTargetConfig, SnmpVersion, sinks};
-pub use trap::SnmpSink;
+pub use agent::{Agent, AgentConfig, AgentError, CommunityConfig};
+pub use config::{SnmpConfig, SnmpConfigError, SnmpKind, SnmpTargetConfig, SnmpVersion, sinks};
+pub use engine::{Engine, EngineError, engine_id};
+pub use network::Network;
+pub use sink::{SnmpSink, test_text};
+pub use user::{Authentication, Privacy, SnmpUserConfig, UserError};

@@ -6,12 +6,19 @@
 use std::fmt::Write as _;
 
 use fault::catalogue::AlarmType;
-use fault::notification::NotificationKind;
 
-use crate::objects::{Object, arc, notification_arc};
+use crate::objects::{NotificationName, Object, Place, arc};
+use crate::tables::{ACTIVE, Column, ENTRY, SCALARS, TARGETS, Table};
 
 /// The revisions, newest first: when, and what changed.
-const REVISIONS: [(&str, &str); 1] = [("202611240000Z", "The first version.")];
+const REVISIONS: [(&str, &str); 2] = [
+    (
+        "202611250000Z",
+        "Heartbeat and synchronisation; the tables of active alarms and of targets; tandemNotificationResync at the end of \
+         the notifications of alarms.",
+    ),
+    ("202611240000Z", "The first version."),
+];
 
 /// Columns of a line of description.
 const WIDTH: usize = 72;
@@ -20,6 +27,9 @@ const CONTACT: &str = "Whoever runs this installation of Tandem: the enterprise 
 
 const OBJECT_GROUP: &str = "tandemNotificationObjectGroup";
 const NOTIFICATION_GROUP: &str = "tandemNotificationGroup";
+const RESYNC_OBJECT_GROUP: &str = "tandemResyncObjectGroup";
+const RESYNC_NOTIFICATION_GROUP: &str = "tandemResyncNotificationGroup";
+const AGENT_GROUP: &str = "tandemAgentGroup";
 
 /// File name and text of each module, the one that others import first.
 #[must_use]
@@ -40,8 +50,8 @@ fn registration(enterprise_number: u32) -> String {
 fn tandem() -> String {
     let mut out = String::from(
         "TANDEM-MIB DEFINITIONS ::= BEGIN\n\n\
-         IMPORTS\n    MODULE-IDENTITY, OBJECT-TYPE, OBJECT-IDENTITY, NOTIFICATION-TYPE, Unsigned32\n        \
-         FROM SNMPv2-SMI\n    TEXTUAL-CONVENTION, DateAndTime\n        FROM SNMPv2-TC\n    \
+         IMPORTS\n    MODULE-IDENTITY, OBJECT-TYPE, OBJECT-IDENTITY, NOTIFICATION-TYPE, Unsigned32,\n    \
+         Gauge32, Counter32\n        FROM SNMPv2-SMI\n    TEXTUAL-CONVENTION, DateAndTime, TruthValue\n        FROM SNMPv2-TC\n    \
          MODULE-COMPLIANCE, OBJECT-GROUP, NOTIFICATION-GROUP\n        FROM SNMPv2-CONF\n    \
          tandem\n        FROM TANDEM-SMI-MIB;\n\n",
     );
@@ -56,6 +66,7 @@ fn tandem() -> String {
         ("tandemNotificationObjects", arc::OBJECTS),
         ("tandemConformance", arc::CONFORMANCE),
         ("tandemAlarmTypes", arc::ALARM_TYPES),
+        ("tandemAlarmObjects", arc::AGENT),
     ] {
         writeln_to(&mut out, &format!("{name} OBJECT IDENTIFIER ::= {{ tandemMIB {number} }}"));
     }
@@ -65,10 +76,19 @@ fn tandem() -> String {
     for object in Object::ALL {
         writeln_to(&mut out, &format!("{} OBJECT-TYPE", object.name()));
         writeln_to(&mut out, &format!("    SYNTAX      {}", object.syntax()));
-        writeln_to(&mut out, "    MAX-ACCESS  accessible-for-notify\n    STATUS      current");
+        let (access, node) = match object.place() {
+            Place::Notifications => ("accessible-for-notify", "tandemNotificationObjects"),
+            Place::Agent => ("read-only", "tandemAlarmObjects"),
+        };
+        writeln_to(&mut out, &format!("    MAX-ACCESS  {access}\n    STATUS      current"));
         description(&mut out, object.description());
-        writeln_to(&mut out, &format!("    ::= {{ tandemNotificationObjects {} }}\n", object.arc()));
+        writeln_to(&mut out, &format!("    ::= {{ {node} {} }}\n", object.arc()));
     }
+    for scalar in SCALARS {
+        object(&mut out, scalar, "read-only", "tandemAlarmObjects");
+    }
+    table(&mut out, &ACTIVE);
+    table(&mut out, &TARGETS);
     notifications(&mut out);
     alarm_types(&mut out);
     conformance(&mut out);
@@ -106,33 +126,41 @@ fn enumeration(out: &mut String, name: &str, text: &str, values: &[(&str, u32)])
     writeln_to(out, &format!("    SYNTAX      INTEGER {{\n{}\n    }}\n", values.join(",\n")));
 }
 
-fn notifications(out: &mut String) {
-    let all: Vec<&str> = Object::ALL.iter().map(|object| object.name()).collect();
-    for (kind, name, text) in [
-        (NotificationKind::Raise, "tandemAlarmRaise", "An alarm was raised."),
-        (NotificationKind::Change, "tandemAlarmChange", "The severity of an alarm changed."),
-        (
-            NotificationKind::Clear,
-            "tandemAlarmClear",
-            "The condition of an alarm is gone. Number, type, resource, raised time and text are those of its raise or \
-             last change.",
-        ),
-        (
-            NotificationKind::Ack,
-            "tandemAlarmAck",
-            "Somebody took note of an alarm; it stays until its condition is gone.",
-        ),
-    ] {
-        notification(out, name, &all, text, notification_arc(kind));
+fn object(out: &mut String, column: &Column, access: &str, parent: &str) {
+    writeln_to(out, &format!("{} OBJECT-TYPE\n    SYNTAX      {}", column.name, column.syntax));
+    writeln_to(out, &format!("    MAX-ACCESS  {access}\n    STATUS      current"));
+    description(out, column.description);
+    writeln_to(out, &format!("    ::= {{ {parent} {} }}\n", column.arc));
+}
+
+fn table(out: &mut String, table: &Table) {
+    let Table { arc, name, entry, entry_type, index, .. } = table;
+    writeln_to(out, &format!("{name} OBJECT-TYPE\n    SYNTAX      SEQUENCE OF {entry_type}"));
+    writeln_to(out, "    MAX-ACCESS  not-accessible\n    STATUS      current");
+    description(out, table.description);
+    writeln_to(out, &format!("    ::= {{ tandemAlarmObjects {arc} }}\n"));
+    writeln_to(out, &format!("{entry} OBJECT-TYPE\n    SYNTAX      {entry_type}"));
+    writeln_to(out, "    MAX-ACCESS  not-accessible\n    STATUS      current");
+    description(out, table.row);
+    writeln_to(out, &format!("    INDEX       {{ {index} }}\n    ::= {{ {name} {ENTRY} }}\n"));
+    // Without ranges and labels: they stand at the columns
+    let base = |syntax: &'static str| syntax.split_whitespace().next().unwrap_or(syntax);
+    let members: Vec<String> =
+        table.columns.iter().map(|column| format!("    {} {}", column.name, base(column.syntax))).collect();
+    writeln_to(out, &format!("{entry_type} ::= SEQUENCE {{\n{}\n}}\n", members.join(",\n")));
+    for (place, column) in table.columns.iter().enumerate() {
+        object(out, column, if place == 0 { "not-accessible" } else { "read-only" }, entry);
     }
-    writeln_to(out, "-- 5 to 8 are kept for later notifications\n");
-    notification(
-        out,
-        "tandemTestNotification",
-        &[Object::Node.name(), Object::Text.name()],
-        "Sent when an operator tests a target. Nothing is wrong.",
-        arc::TEST,
-    );
+}
+
+fn notifications(out: &mut String) {
+    for name in NotificationName::ALL {
+        if *name == NotificationName::Test {
+            writeln_to(out, "-- 8 is kept for a later notification\n");
+        }
+        let objects: Vec<&str> = name.objects().iter().map(|object| object.name()).collect();
+        notification(out, name.name(), &objects, name.description(), name.arc());
+    }
 }
 
 fn notification(out: &mut String, name: &str, objects: &[&str], text: &str, number: u32) {
@@ -172,11 +200,29 @@ fn conformance(out: &mut String) {
     writeln_to(out, "    MODULE");
     writeln_to(out, &format!("        MANDATORY-GROUPS {{ {OBJECT_GROUP}, {NOTIFICATION_GROUP} }}"));
     writeln_to(out, "    ::= { tandemCompliances 1 }\n");
-    let objects: Vec<&str> = Object::ALL.iter().map(|object| object.name()).collect();
+    writeln_to(out, "tandemFullCompliance MODULE-COMPLIANCE\n    STATUS      current");
+    description(out, "What a node does that can synchronise its targets and has an agent.");
+    writeln_to(out, "    MODULE\n        MANDATORY-GROUPS {");
+    let groups = [OBJECT_GROUP, NOTIFICATION_GROUP, RESYNC_OBJECT_GROUP, RESYNC_NOTIFICATION_GROUP, AGENT_GROUP];
+    writeln_to(out, &format!("            {}\n        }}", groups.join(",\n            ")));
+    writeln_to(out, "    ::= { tandemCompliances 2 }\n");
+    let first = |object: &&Object| object.place() == Place::Notifications && **object != Object::Resync;
+    let objects: Vec<&str> = Object::ALL.iter().filter(first).map(|object| object.name()).collect();
     group(out, OBJECT_GROUP, "OBJECT-GROUP", "OBJECTS", &objects, "The objects that notifications carry.", 1);
-    let notifications =
-        ["tandemAlarmRaise", "tandemAlarmChange", "tandemAlarmClear", "tandemAlarmAck", "tandemTestNotification"];
-    group(out, NOTIFICATION_GROUP, "NOTIFICATION-GROUP", "NOTIFICATIONS", &notifications, "The notifications.", 2);
+    let later = [NotificationName::Heartbeat, NotificationName::ResyncBegin, NotificationName::ResyncEnd];
+    let first = NotificationName::ALL.iter().filter(|name| !later.contains(name));
+    let names: Vec<&str> = first.map(|name| name.name()).collect();
+    group(out, NOTIFICATION_GROUP, "NOTIFICATION-GROUP", "NOTIFICATIONS", &names, "The notifications.", 2);
+    let names = [Object::Resync.name()];
+    let text = "The object that tells what is told again.";
+    group(out, RESYNC_OBJECT_GROUP, "OBJECT-GROUP", "OBJECTS", &names, text, 3);
+    let names = later.map(NotificationName::name);
+    let text = "The notifications by which a loss is noticed and mended.";
+    group(out, RESYNC_NOTIFICATION_GROUP, "NOTIFICATION-GROUP", "NOTIFICATIONS", &names, text, 4);
+    let agent = Object::ALL.iter().filter(|object| object.place() == Place::Agent).map(|object| object.name());
+    let tables = [&ACTIVE, &TARGETS].into_iter().flat_map(|table| table.columns.iter().skip(1));
+    let names: Vec<&str> = agent.chain(SCALARS.iter().chain(tables).map(|column| column.name)).collect();
+    group(out, AGENT_GROUP, "OBJECT-GROUP", "OBJECTS", &names, "What the agent answers.", 5);
 }
 
 fn group(out: &mut String, name: &str, macro_name: &str, clause: &str, members: &[&str], text: &str, number: u32) {

@@ -8,9 +8,11 @@ use fault::acknowledgement;
 use fault::command::Command;
 use fault::port::Queries;
 use fault::resource::Alarm;
+use fault::resync::{self, TargetView};
 use model::actor::Permission;
 use model::change::{Change, ChangeError, CommitOptions, Committed, Plan};
 use model::ctx::Ctx;
+use model::id::ChangeId;
 use model::page::{Page, PageRequest, ReadError};
 
 use crate::error::read_error;
@@ -30,7 +32,14 @@ db::statements! {
     ACKNOWLEDGE = "UPDATE alarm SET acked_by = $3, acked_at = $4, ack_note = $5 \
         WHERE node = $1 AND id = $2 AND acked_by IS NULL";
     /// Travels to the node.
-    SEND = "INSERT INTO alarm_ack (node, alarm_id, change_id, acked_by, acked_at, note) VALUES ($1, $2, $3, $4, $5, $6)";
+    SEND = "INSERT INTO alarm_ack (node, alarm_id, change_id, acked_by, acked_at, note, raised_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    /// A target, to be locked: it is looked at before what waits for it.
+    TARGET = "SELECT target FROM notification_target WHERE node = $1 AND target = $2";
+    /// Synchronisations that wait for its node.
+    WAITING = "SELECT COUNT(*) FROM notification_resync WHERE node = $1 AND target = $2 AND applied_at IS NULL";
+    /// Travels to the node.
+    RESYNC = "INSERT INTO notification_resync (node, target, change_id, requested_at) VALUES ($1, $2, $3, $4)";
 }
 
 /// Sorts after the name of every node.
@@ -87,7 +96,9 @@ impl Change<Command> for StoreAlarms {
         ctx.require(Permission::AlarmWrite)?;
         let (ctx, command) = (ctx.clone(), command.clone());
         self.db
-            .read::<_, ChangeError, _>(move |tx| Box::pin(async move { Ok(planned(tx, &ctx, &command).await?.0) }))
+            .read::<_, ChangeError, _>(move |tx| {
+                Box::pin(async move { Ok(planned(tx, &ctx, &command).await?.into_plan()) })
+            })
             .await
     }
 
@@ -102,42 +113,115 @@ impl Change<Command> for StoreAlarms {
     }
 }
 
+/// A decided command: its plan, and the alarm that it is about.
+enum Planned {
+    Acknowledge(Plan, Alarm),
+    Resync(Plan),
+}
+
+impl Planned {
+    const fn plan(&self) -> &Plan {
+        match self {
+            Self::Acknowledge(plan, _) | Self::Resync(plan) => plan,
+        }
+    }
+
+    fn into_plan(self) -> Plan {
+        match self {
+            Self::Acknowledge(plan, _) | Self::Resync(plan) => plan,
+        }
+    }
+}
+
 async fn commit(
     tx: &mut Tx,
     ctx: &Ctx,
     command: &Command,
     options: &CommitOptions,
 ) -> Result<Committed, WriteError<ChangeError>> {
-    let Command::AlarmAcknowledge { node, id, note } = command;
-    let request =
-        change::hash_request(&[command.name().as_bytes(), node.as_bytes(), &id.to_be_bytes(), note.as_bytes()]);
+    let name = command.name();
+    let request = match command {
+        Command::AlarmAcknowledge { node, id, note } => {
+            change::hash_request(&[name.as_bytes(), node.as_bytes(), &id.to_be_bytes(), note.as_bytes()])
+        }
+        Command::AlarmResync { node, target } => {
+            change::hash_request(&[name.as_bytes(), node.as_bytes(), target.as_bytes()])
+        }
+    };
     let key = options.idempotency_key.as_ref();
     if let Replay::Answer(committed) = change::replay(tx, ctx, key, &request).await? {
         return Ok(committed);
     }
-    let (plan, alarm) = planned(tx, ctx, command).await.map_err(WriteError::Refused)?;
-    change::check_expected(&plan, options).map_err(WriteError::Refused)?;
-    let (by, at) = (ctx.actor.name.as_str(), ctx.now());
-    on_tx!(tx, c => sqlx::query(ACKNOWLEDGE)
-        .bind(node).bind(i64::from(*id)).bind(by).bind(at.0).bind(note).execute(c).await.map(|_| ()))?;
-    // An alarm of the platform has no path: the change is noted where the actor sits.
-    let path = alarm.path.as_ref().unwrap_or(&ctx.actor.path);
-    let entry = Entry { command: command.name(), plan: &plan, key, request: &request, path, events: &[] };
-    let change = change::record(tx, ctx, entry).await?;
-    // After the record, for the row needs the number of the change.
-    on_tx!(tx, c => sqlx::query(SEND)
-        .bind(node).bind(i64::from(*id)).bind(change.uuid()).bind(by).bind(at.0).bind(note)
-        .execute(c).await.map(|_| ()))?;
-    Ok(Committed { change, plan, replayed: false, revealed: None })
+    let planned = planned(tx, ctx, command).await.map_err(WriteError::Refused)?;
+    change::check_expected(planned.plan(), options).map_err(WriteError::Refused)?;
+    let change = ChangeId::new(&*ctx.ids);
+    // What belongs to the platform has no path: the change is noted where the actor sits.
+    let mut path = &ctx.actor.path;
+    match (command, &planned) {
+        (Command::AlarmAcknowledge { node, id, note }, Planned::Acknowledge(_, alarm)) => {
+            acknowledge(tx, ctx, (node, *id, note), alarm, change).await?;
+            path = alarm.path.as_ref().unwrap_or(path);
+        }
+        (Command::AlarmResync { node, target }, _) => {
+            let at = ctx.now();
+            on_tx!(tx, c => sqlx::query(RESYNC)
+                .bind(node).bind(target).bind(change.uuid()).bind(at.0).execute(c).await.map(|_| ()))?;
+        }
+        (Command::AlarmAcknowledge { .. }, Planned::Resync(_)) => {
+            return Err(DbError::corrupt("plan", "an acknowledgement was planned as something else").into());
+        }
+    }
+    let entry = Entry { command: name, plan: planned.plan(), key, request: &request, path, events: &[] };
+    let change = change::record_as(tx, ctx, change, entry).await?;
+    Ok(Committed { change, plan: planned.into_plan(), replayed: false, revealed: None })
 }
 
-async fn planned(tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<(Plan, Alarm), ChangeError> {
-    let Command::AlarmAcknowledge { node, id, note } = command;
-    let sql = format!("{ONE}{}", tx.lock_clause());
-    let row: Result<Option<CopyRow>, sqlx::Error> = on_tx!(tx, c => sqlx::query_as(AssertSqlSafe(sql))
-        .bind(node).bind(i64::from(*id)).bind(ctx.scope.lower()).bind(ctx.scope.upper()).fetch_optional(c).await);
-    let view = row.map_err(DbError::from)?.map_or(Ok(None), alarm)?;
-    acknowledgement::plan(view.as_ref(), &ctx.actor.name, ctx.now(), note).map_err(ChangeError::from)
+async fn acknowledge(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    (node, id, note): (&str, u32, &str),
+    alarm: &Alarm,
+    change: ChangeId,
+) -> Result<(), DbError> {
+    let (by, at) = (ctx.actor.name.as_str(), ctx.now());
+    let rows = on_tx!(tx, c => sqlx::query(ACKNOWLEDGE)
+        .bind(node).bind(i64::from(id)).bind(by).bind(at.0).bind(note).execute(c).await
+        .map(|done| done.rows_affected()))?;
+    if rows != 1 {
+        // The plan saw it unacknowledged, in this transaction and locked
+        return Err(DbError::corrupt("alarm.acked_by", format!("alarm {id} of {node} changed after it was planned")));
+    }
+    on_tx!(tx, c => sqlx::query(SEND)
+        .bind(node).bind(i64::from(id)).bind(change.uuid()).bind(by).bind(at.0).bind(note).bind(alarm.raised_at.0)
+        .execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+async fn planned(tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<Planned, ChangeError> {
+    match command {
+        Command::AlarmAcknowledge { node, id, note } => {
+            let sql = format!("{ONE}{}", tx.lock_clause());
+            let row: Result<Option<CopyRow>, sqlx::Error> = on_tx!(tx, c => sqlx::query_as(AssertSqlSafe(sql))
+                .bind(node).bind(i64::from(*id)).bind(ctx.scope.lower()).bind(ctx.scope.upper()).fetch_optional(c).await);
+            let view = row.map_err(DbError::from)?.map_or(Ok(None), alarm)?;
+            let planned = acknowledgement::plan(view.as_ref(), &ctx.actor.name, ctx.now(), note);
+            planned.map(|(plan, _)| (plan, view)).map_err(ChangeError::from).and_then(|(plan, view)| match view {
+                Some(alarm) => Ok(Planned::Acknowledge(plan, alarm)),
+                None => Err(ChangeError::from(DbError::corrupt("alarm", "it was planned and is gone"))),
+            })
+        }
+        Command::AlarmResync { node, target } => {
+            let sql = format!("{TARGET}{}", tx.lock_clause());
+            let known: Result<Option<String>, sqlx::Error> = on_tx!(tx, c => sqlx::query_scalar(AssertSqlSafe(sql))
+                .bind(node).bind(target).fetch_optional(c).await);
+            let known = known.map_err(DbError::from)?;
+            let waiting: Result<i64, sqlx::Error> = on_tx!(tx, c => sqlx::query_scalar(WAITING)
+                .bind(node).bind(target).fetch_one(c).await);
+            let pending = waiting.map_err(DbError::from)? > 0;
+            let view = known.map(|target| TargetView { node: node.clone(), target, pending });
+            resync::plan(view.as_ref(), ctx).map(Planned::Resync).map_err(ChangeError::from)
+        }
+    }
 }
 
 fn alarm(row: CopyRow) -> Result<Option<Alarm>, DbError> {

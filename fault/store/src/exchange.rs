@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use db::dialect::bulk_insert;
 use db::{Db, DbError, on_db, on_tx};
+use fault::port::TargetName;
 use fault::state;
 use model::time::Timestamp;
 use uuid::Uuid;
@@ -33,11 +34,21 @@ pub(crate) mod on_node {
 pub(crate) mod on_store {
     db::statements! {
         /// What the node does not know yet.
-        ACKS = "SELECT alarm_id, change_id, acked_by, acked_at, note FROM alarm_ack \
+        ACKS = "SELECT alarm_id, change_id, acked_by, acked_at, note, raised_at FROM alarm_ack \
             WHERE node = $1 AND applied_at IS NULL ORDER BY acked_at, alarm_id LIMIT $2";
         /// The node knows it.
         APPLIED = "UPDATE alarm_ack SET applied_at = $4 \
             WHERE node = $1 AND alarm_id = $2 AND change_id = $3 AND applied_at IS NULL";
+        /// Synchronisations that the node has not begun.
+        RESYNCS = "SELECT target, change_id FROM notification_resync WHERE node = $1 AND applied_at IS NULL \
+            ORDER BY requested_at, target LIMIT $2";
+        /// The node has begun it.
+        RESYNCED = "UPDATE notification_resync SET applied_at = $4 \
+            WHERE node = $1 AND target = $2 AND change_id = $3 AND applied_at IS NULL";
+        /// The targets of before.
+        FORGET_TARGETS = "DELETE FROM notification_target WHERE node = $1";
+        /// One of now.
+        TARGET = "INSERT INTO notification_target (node, target) VALUES ($1, $2)";
     }
 }
 
@@ -55,6 +66,7 @@ struct AckRow {
     acked_by: String,
     acked_at: i64,
     note: String,
+    raised_at: Option<i64>,
 }
 
 impl NodeAlarms {
@@ -116,7 +128,10 @@ impl NodeAlarms {
                 let (inner, acks) = (Arc::clone(&inner), Arc::clone(&applying));
                 Box::pin(async move {
                     for ack in acks.iter() {
-                        let Some(alarm) = load(tx, &inner.node, ack.alarm_id).await? else {
+                        let alarm = load(tx, &inner.node, ack.alarm_id).await?;
+                        // A database that was lost counts from 1 again: the same number may be another alarm
+                        let meant = |raised_at: Timestamp| ack.raised_at.is_none_or(|meant| meant == raised_at.0);
+                        let Some(alarm) = alarm.filter(|alarm| meant(alarm.raised_at)) else {
                             tracing::warn!(
                                 alarm.id = ack.alarm_id,
                                 change.id = %ack.change_id,
@@ -150,5 +165,59 @@ impl NodeAlarms {
             .await
             .map_err(db_error)?;
         Ok(read)
+    }
+
+    /// Tells the store which targets this node has, so that a synchronisation can name one. Once after the start.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn publish_targets(&self, store: &Db) -> Result<(), DbError> {
+        let inner = Arc::clone(&self.inner);
+        let published = store.write::<_, Infallible, _>(move |tx| {
+            let inner = Arc::clone(&inner);
+            Box::pin(async move {
+                let node = inner.node.as_str();
+                on_tx!(tx, c => sqlx::query(on_store::FORGET_TARGETS).bind(node).execute(c).await.map(|_| ()))?;
+                for target in inner.targets.iter().map(TargetName::name) {
+                    on_tx!(tx, c => sqlx::query(on_store::TARGET).bind(node).bind(target).execute(c).await.map(|_| ()))?;
+                }
+                Ok(())
+            })
+        });
+        published.await.map_err(db_error)
+    }
+
+    /// Takes synchronisations that were asked for in the store, and begins each. Gives how many; a crash in between
+    /// begins one twice, which a receiver sees as two.
+    ///
+    /// # Errors
+    /// When either database fails.
+    pub async fn apply_resyncs(&self, store: &Db, now: Timestamp) -> Result<usize, DbError> {
+        let node = self.inner.node.clone();
+        let wanted: Vec<(String, Uuid)> = on_db!(store, c => sqlx::query_as(on_store::RESYNCS)
+            .bind(&node).bind(BATCH_MAX).fetch_all(c).await)?;
+        for (name, change) in &wanted {
+            let target = TargetName::snmp(name).ok().filter(|target| self.inner.targets.contains(target));
+            match target {
+                Some(target) => {
+                    let told = self.begin_resync(&target, now).await?;
+                    tracing::info!(target.name = name, change.id = %change, alarms = told, "a target is synchronised");
+                }
+                None => {
+                    tracing::warn!(target.name = name, change.id = %change, "this node has no such target any more")
+                }
+            }
+            let (node, name, change) = (node.clone(), name.clone(), *change);
+            let noted = store.write::<_, Infallible, _>(move |tx| {
+                let (node, name) = (node.clone(), name.clone());
+                Box::pin(async move {
+                    on_tx!(tx, c => sqlx::query(on_store::RESYNCED)
+                        .bind(&node).bind(&name).bind(change).bind(now.0).execute(c).await.map(|_| ()))?;
+                    Ok(())
+                })
+            });
+            noted.await.map_err(db_error)?;
+        }
+        Ok(wanted.len())
     }
 }

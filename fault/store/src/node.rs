@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use db::{Db, DbError, Tx, node, on_db, on_tx, outbox};
-use fault::notification::{Notification, NotificationKind, OUTBOX_KIND};
+use fault::notification::{Content, Notification, NotificationKind, ResyncMark, TestMessage};
 use fault::port::{AlarmAuthority, TargetName};
 use fault::resource::{Alarm, Condition};
 use fault::state::{self, Transition};
@@ -45,6 +45,8 @@ db::statements! {
     /// What waits in an epoch that is over.
     SUPERSEDE = "UPDATE outbox SET state = 'failed', last_error = 'superseded by a new epoch' \
         WHERE target = $1 AND state = 'pending'";
+    /// What became of a message.
+    OUTCOME = "SELECT state, last_error FROM outbox WHERE message_id = $1";
     /// The history of what is cleared, copied and old.
     PRUNE_EVENTS = "DELETE FROM alarm_event WHERE alarm_id IN \
         (SELECT id FROM alarm WHERE cleared_at < $1 AND copy_pending = 0)";
@@ -62,7 +64,7 @@ pub struct NodeAlarms {
 pub(crate) struct Inner {
     pub(crate) db: Db,
     pub(crate) node: String,
-    targets: Vec<TargetName>,
+    pub(crate) targets: Vec<TargetName>,
     ids: Arc<dyn IdSource>,
     generation: i64,
     changes: watch::Sender<u64>,
@@ -111,8 +113,9 @@ impl NodeAlarms {
         alarms(rows, &self.inner.node)
     }
 
-    /// Begins a new epoch of one target and tells it every active alarm again: a raise each, and an acknowledgement
-    /// where there is one. What still waited for it is superseded. Gives how many alarms.
+    /// Begins a new epoch of one target and tells it every active alarm again: between begin and end a raise each, and
+    /// an acknowledgement where there is one, marked as told again. What still waited for it is superseded. Gives how
+    /// many alarms.
     ///
     /// # Errors
     /// [`ReadError::Invalid`] when there is no such target; else when the database fails.
@@ -122,6 +125,11 @@ impl NodeAlarms {
             let message = format!("{} is no target; the targets are: {}", target.as_str(), known.join(", "));
             return Err(ReadError::Invalid { field: "target", message });
         }
+        self.begin_resync(target, now).await.map_err(read_error)
+    }
+
+    /// As [`NodeAlarms::resync`], for a target that is known to be one.
+    pub(crate) async fn begin_resync(&self, target: &TargetName, now: Timestamp) -> Result<usize, DbError> {
         let (inner, target) = (Arc::clone(&self.inner), target.clone());
         let told = self.inner.db.write::<_, Infallible, _>(move |tx| {
             let (inner, target) = (Arc::clone(&inner), target.clone());
@@ -129,20 +137,57 @@ impl NodeAlarms {
                 on_tx!(tx, c => sqlx::query(SUPERSEDE).bind(target.as_str()).execute(c).await.map(|_| ()))?;
                 outbox::begin_epoch(tx, target.as_str()).await?;
                 let active = load_active(tx, &inner.node).await?;
-                let mut notifications = Vec::with_capacity(active.len());
+                let mark = ResyncMark { active: u32::try_from(active.len()).unwrap_or(u32::MAX) };
+                let mut contents = vec![Content::ResyncBegin(mark)];
                 for alarm in &active {
-                    notifications.push(Notification::of(NotificationKind::Raise, alarm));
+                    contents.push(again(NotificationKind::Raise, alarm));
                     if alarm.acknowledgement.is_some() {
-                        notifications.push(Notification::of(NotificationKind::Ack, alarm));
+                        contents.push(again(NotificationKind::Ack, alarm));
                     }
                 }
-                inner.enqueue(tx, std::slice::from_ref(&target), &notifications, now).await?;
+                contents.push(Content::ResyncEnd(mark));
+                inner.enqueue(tx, std::slice::from_ref(&target), &contents, now).await?;
                 Ok(active.len())
             })
         });
-        let told = told.await.map_err(db_error).map_err(read_error)?;
-        self.inner.changes.send_modify(|n| *n = n.wrapping_add(1));
+        let told = told.await.map_err(db_error)?;
+        self.changed();
         Ok(told)
+    }
+
+    /// Puts a test into the queue of a target, behind what waits there; gives its place.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn enqueue_test(&self, target: &TargetName, text: &str, now: Timestamp) -> Result<MessageId, DbError> {
+        let message = MessageId::new(&*self.inner.ids);
+        let content = Content::Test(TestMessage { text: text.to_owned() });
+        let payload = content.payload().map_err(|e| DbError::corrupt("outbox.payload", e))?;
+        let (target, kind, payload) = (target.clone(), content.kind(), Arc::new(payload));
+        let enqueued = self.inner.db.write::<_, Infallible, _>(move |tx| {
+            let (target, payload) = (target.clone(), Arc::clone(&payload));
+            Box::pin(async move {
+                outbox::enqueue(tx, target.as_str(), kind, &payload, message, now).await?;
+                Ok(())
+            })
+        });
+        enqueued.await.map_err(db_error)?;
+        self.changed();
+        Ok(message)
+    }
+
+    /// What became of a message: sent, given up (with the error), or it still waits (none).
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn message_outcome(&self, message: MessageId) -> Result<Option<Result<(), String>>, DbError> {
+        let row: Option<(String, Option<String>)> = on_db!(&self.inner.db, c => sqlx::query_as(OUTCOME)
+            .bind(message.uuid()).fetch_optional(c).await)?;
+        Ok(match row {
+            Some((state, _)) if state == "sent" => Some(Ok(())),
+            Some((state, error)) if state == "failed" => Some(Err(error.unwrap_or_default())),
+            _ => None,
+        })
     }
 
     /// Deletes what is over: messages sent or given up before `before`, and alarms cleared before it that the store
@@ -266,8 +311,10 @@ impl Inner {
             );
             notifications.push(notification);
         }
-        self.enqueue(tx, &self.targets, &notifications, now).await?;
-        Ok(notifications.into_iter().map(|notification| notification.kind).collect())
+        let kinds = notifications.iter().map(|notification| notification.kind).collect();
+        let contents: Vec<Content> = notifications.into_iter().map(Content::Alarm).collect();
+        self.enqueue(tx, &self.targets, &contents, now).await?;
+        Ok(kinds)
     }
 
     async fn update(&self, tx: &mut Tx, alarm: &Alarm) -> Result<(), DbError> {
@@ -289,21 +336,24 @@ impl Inner {
         &self,
         tx: &mut Tx,
         targets: &[TargetName],
-        notifications: &[Notification],
+        contents: &[Content],
         now: Timestamp,
     ) -> Result<(), DbError> {
-        if notifications.is_empty() {
+        if contents.is_empty() {
             return Ok(());
         }
-        let payloads: Vec<String> = notifications
+        let messages: Vec<(&str, String)> = contents
             .iter()
-            .map(|notification| serde_json::to_string(notification).map_err(|e| DbError::corrupt("outbox.payload", e)))
+            .map(|content| match content.payload() {
+                Ok(payload) => Ok((content.kind(), payload)),
+                Err(error) => Err(DbError::corrupt("outbox.payload", error)),
+            })
             .collect::<Result<_, _>>()?;
         for target in targets.iter().map(TargetName::as_str) {
             let mut waiting: i64 = on_tx!(tx, c => sqlx::query_scalar(WAITING).bind(target).fetch_one(c).await)?;
-            for payload in &payloads {
+            for (kind, payload) in &messages {
                 let message = MessageId::new(&*self.ids);
-                outbox::enqueue(tx, target, OUTBOX_KIND, payload, message, now).await?;
+                outbox::enqueue(tx, target, kind, payload, message, now).await?;
                 if waiting >= QUEUE_MAX {
                     outbox::mark_failed(tx, message, "the queue of the target is full", outbox::Next::GiveUp).await?;
                     metrics::counter!("tandem_notifications_dropped_total").increment(1);
@@ -314,6 +364,11 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// An active alarm told again.
+fn again(kind: NotificationKind, alarm: &Alarm) -> Content {
+    Content::Alarm(Notification { resync: true, ..Notification::of(kind, alarm) })
 }
 
 /// One alarm, where this version knows its type.

@@ -82,12 +82,18 @@ pub(crate) struct CopyRow {
 }
 
 /// The node's word replaces the copy. An acknowledgement is never taken back: the copy may have one that the node has
-/// yet to apply.
+/// yet to apply. It belongs to the alarm that was raised then: a node that lost its database counts from 1 again, and
+/// its new alarm is another one under the same number.
 pub(crate) const COPY_CONFLICT: &str = "ON CONFLICT (node, id) DO UPDATE SET type = excluded.type, \
     resource = excluded.resource, path = excluded.path, severity = excluded.severity, text = excluded.text, \
     raised_at = excluded.raised_at, changed_at = excluded.changed_at, last_seen_at = excluded.last_seen_at, \
-    cleared_at = excluded.cleared_at, count = excluded.count, acked_by = COALESCE(excluded.acked_by, alarm.acked_by), \
-    acked_at = COALESCE(excluded.acked_at, alarm.acked_at), ack_note = COALESCE(excluded.ack_note, alarm.ack_note)";
+    cleared_at = excluded.cleared_at, count = excluded.count, \
+    acked_by = CASE WHEN excluded.acked_by IS NULL AND excluded.raised_at = alarm.raised_at \
+        THEN alarm.acked_by ELSE excluded.acked_by END, \
+    acked_at = CASE WHEN excluded.acked_by IS NULL AND excluded.raised_at = alarm.raised_at \
+        THEN alarm.acked_at ELSE excluded.acked_at END, \
+    ack_note = CASE WHEN excluded.acked_by IS NULL AND excluded.raised_at = alarm.raised_at \
+        THEN alarm.ack_note ELSE excluded.ack_note END";
 
 impl BulkRow for CopyRow {
     const TABLE: &'static str = "alarm";

@@ -10,8 +10,10 @@ use db::dialect::bulk_statement;
 use fault::catalogue::{AlarmType, detector};
 use fault::command::Command;
 use fault::notification::NotificationKind::{Ack, Change as Changed, Clear, Raise};
-use fault::notification::{Notification, NotificationKind};
-use fault::port::{AlarmAuthority as _, NotificationSink, Outgoing, Queries as _, SinkError, TargetName};
+use fault::notification::{Content, Notification, NotificationKind};
+use fault::port::{
+    AlarmAuthority as _, Heartbeat, NodeView as _, NotificationSink, Outgoing, Queries as _, SinkError, TargetName,
+};
 use fault::resource::{Alarm, Condition, Severity};
 use model::actor::Permissions;
 use model::change::{
@@ -25,14 +27,16 @@ use model::time::Clock as _;
 use testkit::{TestDb, World, on_each_database, prepare_all};
 
 use crate::row::{COPY_CONFLICT, CopyRow};
-use crate::{Drained, NodeAlarms, QUEUE_MAX, Sender, StoreAlarms};
+use crate::{Drained, NodeAlarms, QUEUE_MAX, Sender, SenderOptions, StoreAlarms};
 
 const NODE: &str = "node-a";
+const HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// Keeps what it is given; answers as it is told, then well.
 #[derive(Default)]
 struct Recorder {
     heard: Mutex<Vec<Outgoing>>,
+    heartbeats: Mutex<Vec<Heartbeat>>,
     answers: Mutex<VecDeque<SinkError>>,
 }
 
@@ -51,6 +55,18 @@ impl NotificationSink for Recorder {
     async fn deliver(&self, outgoing: &Outgoing) -> Result<(), SinkError> {
         self.heard.lock().unwrap().push(outgoing.clone());
         self.answers.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), SinkError> {
+        self.heartbeats.lock().unwrap().push(heartbeat.clone());
+        self.answers.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+}
+
+fn alarm_of(outgoing: &Outgoing) -> &Notification {
+    match &outgoing.content {
+        Content::Alarm(notification) => notification,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -76,7 +92,8 @@ impl Node {
         let alarms = NodeAlarms::open(db.clone(), NODE, names, world.ids.clone()).await.unwrap();
         let targets =
             sinks.iter().map(|(name, sink)| (name.clone(), Arc::clone(sink) as Arc<dyn NotificationSink>)).collect();
-        let sender = Sender::new(db.clone(), NODE, targets);
+        let options = SenderOptions { heartbeat: Some(HEARTBEAT), ..SenderOptions::default() };
+        let sender = Sender::new(&alarms, targets, options);
         Self { dir, world, db, alarms, sinks, sender }
     }
 
@@ -99,7 +116,22 @@ impl Node {
 
     fn heard(&self) -> Vec<(NotificationKind, i64, i64)> {
         let heard = self.sinks[0].1.take();
-        heard.into_iter().map(|sent| (sent.notification.kind, sent.epoch, sent.sequence)).collect()
+        heard.iter().map(|sent| (alarm_of(sent).kind, sent.epoch, sent.sequence)).collect()
+    }
+
+    /// As [`Self::heard`], with what is no alarm; what was told again has a mark.
+    fn told(&self) -> Vec<(String, i64, i64)> {
+        let name = |sent: &Outgoing| match &sent.content {
+            Content::Alarm(alarm) => format!("{}{}", alarm.kind.as_str(), if alarm.resync { " again" } else { "" }),
+            Content::ResyncBegin(mark) => format!("begin {}", mark.active),
+            Content::ResyncEnd(mark) => format!("end {}", mark.active),
+            Content::Test(test) => test.text.clone(),
+        };
+        self.sinks[0].1.take().iter().map(|sent| (name(sent), sent.epoch, sent.sequence)).collect()
+    }
+
+    fn heartbeats(&self) -> Vec<Heartbeat> {
+        std::mem::take(&mut *self.sinks[0].1.heartbeats.lock().unwrap())
     }
 
     async fn copy_to(&self, store: &Db) {
@@ -119,6 +151,17 @@ fn trunk(name: &str) -> Condition {
 
 fn trunk_of(name: &str, path: &AccountPath) -> Condition {
     Condition { path: Some(path.clone()), ..trunk(name) }
+}
+
+fn named((name, epoch, sequence): (&str, i64, i64)) -> (String, i64, i64) {
+    (name.to_owned(), epoch, sequence)
+}
+
+async fn run(db: &Db, sql: &'static str) {
+    let done = db.write::<_, (), _>(move |tx| {
+        Box::pin(async move { Ok(db::on_tx!(tx, c => sqlx::query(sql).execute(c).await.map(|_| ()))?) })
+    });
+    done.await.unwrap();
 }
 
 async fn count(db: &Db, sql: &'static str) -> i64 {
@@ -142,8 +185,8 @@ async fn an_alarm_is_raised_counted_and_cleared_with_the_same_fields() {
     let heard = node.sinks[0].1.take();
     let [raise, clear] = &heard[..] else { panic!("{heard:?}") };
     assert_eq!((raise.epoch, raise.sequence, clear.epoch, clear.sequence), (1, 1, 1, 2));
-    let expected = Notification { kind: Clear, severity: Severity::Cleared, count: 5, ..raise.notification.clone() };
-    assert_eq!(clear.notification, expected);
+    let expected = Notification { kind: Clear, severity: Severity::Cleared, count: 5, ..alarm_of(raise).clone() };
+    assert_eq!(alarm_of(clear), &expected);
     assert_eq!(node.sinks[1].1.take(), heard, "each target has the same story in its own sequence");
     assert!(node.alarms.active().await.unwrap().is_empty());
     assert_eq!(count(&node.db, "SELECT COUNT(*) FROM alarm_event").await, 2);
@@ -157,8 +200,7 @@ async fn a_change_of_severity_is_told_and_a_second_outage_is_a_new_alarm() {
     node.observe(&[]).await;
     node.observe(&[trunk("a")]).await;
     node.drain().await;
-    let ids: Vec<_> =
-        node.sinks[0].1.take().into_iter().map(|sent| (sent.notification.kind, sent.notification.id)).collect();
+    let ids: Vec<_> = node.sinks[0].1.take().iter().map(|sent| (alarm_of(sent).kind, alarm_of(sent).id)).collect();
     assert_eq!(ids, [(Raise, 1), (Changed, 1), (Clear, 1), (Raise, 2)]);
 }
 
@@ -275,11 +317,152 @@ async fn a_resync_begins_an_epoch_with_every_active_alarm() {
     let now = node.world.clock.now().utc;
     assert_eq!(node.alarms.resync(&node.sinks[0].0, now).await.unwrap(), 1);
     node.drain().await;
-    assert_eq!(node.heard(), [(Raise, 2, 1)], "the clear of the epoch before is superseded");
+    let expected = [("begin 1", 2, 1), ("raise again", 2, 2), ("end 1", 2, 3)];
+    assert_eq!(node.told(), expected.map(named), "the clear of the epoch before is superseded");
     let other: Vec<_> = node.sinks[1].1.take().into_iter().map(|sent| (sent.epoch, sent.sequence)).collect();
     assert_eq!(other, [(1, 3)]);
     let unknown = TargetName::snmp("nobody").unwrap();
     assert!(matches!(node.alarms.resync(&unknown, now).await, Err(ReadError::Invalid { field: "target", .. })));
+}
+
+#[tokio::test]
+async fn heartbeats_say_how_far_the_sequence_has_come() {
+    let node = Node::start(&["nms"]).await;
+    node.drain().await;
+    let beat =
+        |epoch, last_sequence, active| Heartbeat { node: NODE.to_owned(), epoch, last_sequence, active, period_s: 60 };
+    assert_eq!(node.heartbeats(), [beat(1, 0, 0)], "a target that never heard anything knows that the node is there");
+    node.observe(&[trunk("a")]).await;
+    node.drain().await;
+    assert_eq!(node.heartbeats(), [], "it is not time yet");
+    node.world.clock.advance_ms(60_000);
+    node.drain().await;
+    assert_eq!(node.heartbeats(), [beat(1, 1, 1)]);
+    node.alarms.resync(&node.sinks[0].0, node.world.clock.now().utc).await.unwrap();
+    node.world.clock.advance_ms(60_000);
+    node.drain().await;
+    assert_eq!(node.heartbeats(), [beat(2, 3, 1)]);
+    // What is given up is counted: the gap is real
+    node.sinks[0].1.fail_with(SinkError::Unsendable("too large".to_owned()));
+    node.observe(&[]).await;
+    node.world.clock.advance_ms(60_000);
+    node.drain().await;
+    assert_eq!(node.heartbeats(), [beat(2, 4, 0)]);
+    // While something waits it is silent
+    node.observe(&[trunk("a")]).await;
+    node.sinks[0].1.fail_with(SinkError::Unreachable("away".to_owned()));
+    node.world.clock.advance_ms(60_000);
+    node.drain().await;
+    assert_eq!(node.heartbeats(), []);
+}
+
+async fn unreachable(node: &Node) -> Vec<String> {
+    node.sender.observe_targets(node.world.clock.now().utc).await.unwrap();
+    let active = node.alarms.active().await.unwrap();
+    let mut texts = active.into_iter().filter(|a| a.alarm_type == AlarmType::NotificationTargetUnreachable);
+    texts.by_ref().map(|alarm| alarm.text).collect()
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_answer_is_an_alarm_and_keeps_its_order() {
+    let node = Node::start(&["nms", "second"]).await;
+    node.observe(&[trunk("a")]).await;
+    for attempt in 1..=5 {
+        assert_eq!(unreachable(&node).await, Vec::<String>::new(), "{attempt}");
+        node.sinks[0].1.fail_with(SinkError::Unreachable("no answer in 2 s".to_owned()));
+        node.drain().await;
+        node.world.clock.advance_ms(16_000);
+    }
+    let expected = "target nms took nothing in 5 attempts: the target cannot be reached: no answer in 2 s";
+    assert_eq!(unreachable(&node).await, [expected]);
+    let targets = node.sender.snapshot().await.unwrap().targets;
+    let reachable: Vec<_> = targets.iter().map(|target| (target.name.name(), target.reachable)).collect();
+    assert_eq!(reachable, [("nms", false), ("second", true)]);
+    node.sinks[0].1.take();
+    node.observe(&[]).await;
+    node.drain().await;
+    assert_eq!(node.heard(), [(Raise, 1, 1), (Raise, 1, 2), (Clear, 1, 3)], "the second raise is that of the target");
+    assert_eq!(unreachable(&node).await, Vec::<String>::new());
+    node.drain().await;
+    assert_eq!(node.heard(), [(Clear, 1, 4)]);
+    assert_eq!(node.sinks[1].1.take().len(), 4, "the other target heard of it at once");
+}
+
+#[tokio::test]
+async fn silent_heartbeats_are_an_alarm_too() {
+    let node = Node::start(&["nms"]).await;
+    for beats in 0..3 {
+        assert_eq!(unreachable(&node).await, Vec::<String>::new(), "{beats}");
+        node.sinks[0].1.fail_with(SinkError::Unreachable("no answer".to_owned()));
+        node.drain().await;
+        node.world.clock.advance_ms(60_000);
+    }
+    assert_eq!(unreachable(&node).await, ["target nms acknowledged none of 3 heartbeats"]);
+    node.drain().await;
+    assert_eq!(unreachable(&node).await, Vec::<String>::new(), "it took the alarm about itself");
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_given_up_and_the_target_synchronised_when_it_answers() {
+    let node = Node::start(&["nms"]).await;
+    node.observe(&[trunk("a"), trunk("b")]).await;
+    node.observe(&[trunk("b")]).await;
+    node.world.clock.advance_ms(86_400_000);
+    for _ in 0..2 {
+        node.sinks[0].1.fail_with(SinkError::Unreachable("away".to_owned()));
+    }
+    node.observe(&[trunk("b"), trunk("c")]).await;
+    node.drain().await;
+    let failed = "SELECT COUNT(*) FROM outbox WHERE state = 'failed' AND last_error LIKE '%away'";
+    assert_eq!(count(&node.db, failed).await, 2);
+    let expected = [
+        ("raise", 1, 1),
+        ("raise", 1, 2),
+        ("clear", 1, 3),
+        ("begin 2", 2, 1),
+        ("raise again", 2, 2),
+        ("raise again", 2, 3),
+        ("end 2", 2, 4),
+    ];
+    assert_eq!(node.told(), expected.map(named), "two attempts failed, the clear arrived, and then what holds");
+    // A young one is tried again, and nothing more was lost
+    node.sinks[0].1.fail_with(SinkError::Unreachable("away again".to_owned()));
+    node.observe(&[trunk("b")]).await;
+    node.drain().await;
+    node.world.clock.advance_ms(1_000);
+    node.drain().await;
+    assert_eq!(node.told(), [("clear", 2, 5), ("clear", 2, 5)].map(named));
+}
+
+#[tokio::test]
+async fn a_test_has_its_place_in_the_sequence_and_an_outcome() {
+    let node = Node::start(&["nms"]).await;
+    let now = node.world.clock.now().utc;
+    let message = node.alarms.enqueue_test(&node.sinks[0].0, "hello", now).await.unwrap();
+    assert_eq!(node.alarms.message_outcome(message).await.unwrap(), None);
+    node.drain().await;
+    assert_eq!(node.told(), [("hello".to_owned(), 1, 1)]);
+    assert_eq!(node.alarms.message_outcome(message).await.unwrap(), Some(Ok(())));
+    let message = node.alarms.enqueue_test(&node.sinks[0].0, "hello", now).await.unwrap();
+    node.sinks[0].1.fail_with(SinkError::Unsendable("no".to_owned()));
+    node.drain().await;
+    let outcome = node.alarms.message_outcome(message).await.unwrap().unwrap();
+    assert!(outcome.unwrap_err().contains("no"));
+}
+
+#[tokio::test]
+async fn the_boots_of_the_engine_grow_and_its_identifier_stays_with_the_database() {
+    let node = Node::start(&[]).await;
+    let boot = async |db: &Db, id: &[u8]| crate::engine_boot(db, id.to_vec()).await.unwrap();
+    let first = boot(&node.db, &[0x80, 0, 0x7e, 0xd9, 5, 0xff]).await;
+    let node = node.kill_and_restart().await;
+    let second = boot(&node.db, &[0x80, 0, 0, 1, 5, 1]).await;
+    assert_eq!((first.boots, second.boots, &second.engine_id), (1, 2, &first.engine_id));
+    let fresh = Node::start(&[]).await;
+    let other = boot(&fresh.db, &[0x80, 0, 0, 1, 5, 1]).await;
+    assert_eq!((other.boots, other.engine_id), (1, vec![0x80, 0, 0, 1, 5, 1]));
+    run(&node.db, "UPDATE node_meta SET value = 'xy' WHERE key = 'snmp_engine'").await;
+    assert!(crate::engine_boot(&node.db, vec![1; 5]).await.is_err());
 }
 
 #[tokio::test]
@@ -528,7 +711,9 @@ async fn an_acknowledgement_travels_to_the_node_and_is_told_once() {
         node.observe(&[]).await;
         node.observe(&[trunk_of("a", &path)]).await;
         node.drain().await;
-        assert_eq!(node.heard(), [(Raise, 2, 1), (Ack, 2, 2), (Clear, 2, 3), (Raise, 2, 4)]);
+        let again = [("begin 1", 2, 1), ("raise again", 2, 2), ("ack again", 2, 3), ("end 1", 2, 4)];
+        let on = [("clear", 2, 5), ("raise", 2, 6)];
+        assert_eq!(node.told(), again.iter().chain(&on).copied().map(named).collect::<Vec<_>>());
         assert_eq!(node.alarms.active().await.unwrap()[0].acknowledgement, None);
     })
     .await;
@@ -578,10 +763,137 @@ async fn an_acknowledgement_of_an_alarm_that_the_node_lost_is_put_aside() {
 }
 
 #[tokio::test]
+async fn a_new_alarm_under_an_old_number_has_no_old_acknowledgement() {
+    on_each_database(async |store: TestDb| {
+        let (alarms, node) = (StoreAlarms::new((*store).clone()), Node::start(&[]).await);
+        let system = node.world.system();
+        node.observe(&[trunk("a")]).await;
+        node.copy_to(&store).await;
+        alarms.commit(&system, acknowledge(1), CommitOptions::default()).await.unwrap();
+        // The machine came back with an empty disk, a while later: another alarm is number 1
+        let fresh = Node::start(&["nms"]).await;
+        fresh.world.clock.advance_ms(5_000);
+        let now = fresh.world.clock.now().utc;
+        fresh.observe(&[trunk("b")]).await;
+        assert_eq!(fresh.alarms.apply_acks(&store, now).await.unwrap(), 1);
+        assert_eq!(fresh.alarms.active().await.unwrap()[0].acknowledgement, None);
+        fresh.copy_to(&store).await;
+        let shown = alarms.alarm_get(&system, NODE, 1).await.unwrap().unwrap();
+        assert_eq!((shown.resource.as_str(), shown.acknowledgement), ("trunk:b", None));
+        fresh.drain().await;
+        assert_eq!(fresh.heard(), [(Raise, 1, 1)]);
+        // And it can be acknowledged itself
+        alarms.commit(&system, acknowledge(1), CommitOptions::default()).await.unwrap();
+        assert_eq!(fresh.alarms.apply_acks(&store, now).await.unwrap(), 1);
+        assert!(fresh.alarms.active().await.unwrap()[0].acknowledgement.is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_reaches_no_row_is_not_recorded() {
+    let store = TestDb::sqlite().await;
+    let (alarms, node) = (StoreAlarms::new((*store).clone()), Node::start(&[]).await);
+    node.observe(&[trunk("a")]).await;
+    node.copy_to(&store).await;
+    run(&store, "CREATE TRIGGER held BEFORE UPDATE ON alarm BEGIN SELECT RAISE(IGNORE); END").await;
+    let failed = alarms.commit(&node.world.system(), acknowledge(1), CommitOptions::default()).await;
+    assert!(matches!(failed, Err(ChangeError::Internal(_))), "{failed:?}");
+    assert_eq!(count(&store, "SELECT COUNT(*) FROM alarm_ack").await, 0);
+    assert_eq!(db::change::verify_audit(&store).await.unwrap().entries, 0);
+}
+
+#[tokio::test]
+async fn every_row_is_written_before_the_change_is_recorded() {
+    let store = TestDb::sqlite().await;
+    let (alarms, node) = (StoreAlarms::new((*store).clone()), Node::start(&["nms"]).await);
+    node.observe(&[trunk("a")]).await;
+    node.copy_to(&store).await;
+    node.alarms.publish_targets(&store).await.unwrap();
+    // The counters of audit and feed stay locked from the record to the commit: nothing may come after it
+    run(
+        &store,
+        "CREATE TRIGGER ack_late BEFORE INSERT ON alarm_ack WHEN EXISTS (SELECT 1 FROM audit WHERE change_id = \
+        NEW.change_id) BEGIN SELECT RAISE(ABORT, 'the record is not last'); END",
+    )
+    .await;
+    run(
+        &store,
+        "CREATE TRIGGER resync_late BEFORE INSERT ON notification_resync WHEN EXISTS (SELECT 1 FROM audit WHERE \
+        change_id = NEW.change_id) BEGIN SELECT RAISE(ABORT, 'the record is not last'); END",
+    )
+    .await;
+    const NEWEST: &str = "SELECT change_id FROM audit ORDER BY sequence DESC LIMIT 1";
+    let system = node.world.system();
+    for command in [acknowledge(1), resync("nms")] {
+        let committed = alarms.commit(&system, command, CommitOptions::default()).await.unwrap();
+        let audited: Vec<u8> = db::on_db!(&*store, c => sqlx::query_scalar(NEWEST).fetch_one(c).await).unwrap();
+        assert_eq!(audited, committed.change.uuid().as_bytes());
+    }
+}
+
+fn resync(target: &str) -> Command {
+    Command::AlarmResync { node: NODE.to_owned(), target: target.to_owned() }
+}
+
+#[tokio::test]
+async fn a_resync_is_asked_for_in_the_store_and_begun_by_the_node() {
+    on_each_database(async |store: TestDb| {
+        let node = Node::start(&["nms"]).await;
+        let (alarms, system) = (StoreAlarms::new((*store).clone()), node.world.system());
+        node.observe(&[trunk("a")]).await;
+        node.drain().await;
+        assert_eq!(node.told(), [("raise".to_owned(), 1, 1)]);
+        let unknown = alarms.plan(&system, &resync("nms")).await.unwrap_err();
+        assert_eq!(refusal(unknown), RefusalCode::NotFound, "the node has not said yet which targets it has");
+        node.alarms.publish_targets(&store).await.unwrap();
+        node.alarms.publish_targets(&store).await.unwrap();
+        // Targets belong to the platform; an account below does not see them
+        let (_, provider) = account(&node.world);
+        let (reseller_id, reseller) = below(&node.world, &provider);
+        let reseller = node.world.ctx(Permissions::all(), reseller_id, &reseller);
+        assert_eq!(refusal(alarms.plan(&reseller, &resync("nms")).await.unwrap_err()), RefusalCode::NotFound);
+        let mut none = system.clone();
+        none.actor.permissions = Permissions::default();
+        assert_eq!(refusal(alarms.plan(&none, &resync("nms")).await.unwrap_err()), RefusalCode::Forbidden);
+        assert_eq!(refusal(alarms.plan(&system, &resync("nobody")).await.unwrap_err()), RefusalCode::NotFound);
+
+        let plan = alarms.plan(&system, &resync("nms")).await.unwrap();
+        assert_eq!(
+            node.alarms.apply_resyncs(&store, node.world.clock.now().utc).await.unwrap(),
+            0,
+            "a plan does nothing"
+        );
+        let key = IdempotencyKey::new("r-1").unwrap();
+        let options = CommitOptions { idempotency_key: Some(key), expected: vec![] };
+        let committed = alarms.commit(&system, resync("nms"), options.clone()).await.unwrap();
+        assert_eq!((committed.plan == plan, committed.replayed), (true, false));
+        assert!(alarms.commit(&system, resync("nms"), options).await.unwrap().replayed);
+        let again = alarms.commit(&system, resync("nms"), CommitOptions::default()).await.unwrap_err();
+        assert_eq!(refusal(again), RefusalCode::Conflict, "one is under way");
+        assert_eq!(db::change::verify_audit(&store).await.unwrap().entries, 1);
+
+        let now = node.world.clock.now().utc;
+        assert_eq!(node.alarms.apply_resyncs(&store, now).await.unwrap(), 1);
+        assert_eq!(node.alarms.apply_resyncs(&store, now).await.unwrap(), 0);
+        node.drain().await;
+        assert_eq!(node.told(), [("begin 1", 2, 1), ("raise again", 2, 2), ("end 1", 2, 3)].map(named));
+        alarms.commit(&system, resync("nms"), CommitOptions::default()).await.unwrap();
+        // Another start without the target: what was asked for is put aside
+        let gone = NodeAlarms::open(node.db.clone(), NODE, Vec::new(), node.world.ids.clone()).await.unwrap();
+        gone.publish_targets(&store).await.unwrap();
+        assert_eq!(gone.apply_resyncs(&store, now).await.unwrap(), 1);
+        assert_eq!(refusal(alarms.plan(&system, &resync("nms")).await.unwrap_err()), RefusalCode::NotFound);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn every_statement_prepares() {
     let node = Node::start(&[]).await;
     prepare_all(&node.db, crate::node::ALL).await;
     prepare_all(&node.db, crate::exchange::on_node::ALL).await;
+    prepare_all(&node.db, crate::sender::ALL).await;
     on_each_database(async |store: TestDb| {
         prepare_all(&store, crate::alarm::ALL).await;
         prepare_all(&store, crate::exchange::on_store::ALL).await;

@@ -135,8 +135,15 @@ pub struct Entry<'a> {
 /// # Errors
 /// When the database fails.
 pub async fn record(tx: &mut Tx, ctx: &Ctx, entry: Entry<'_>) -> Result<ChangeId, DbError> {
+    record_as(tx, ctx, ChangeId::new(&*ctx.ids), entry).await
+}
+
+/// As [`record`], for a change whose rows carry its number: it was drawn before they were written.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_as(tx: &mut Tx, ctx: &Ctx, change: ChangeId, entry: Entry<'_>) -> Result<ChangeId, DbError> {
     let now = ctx.now();
-    let change = ChangeId::new(&*ctx.ids);
     if let Some(key) = entry.key {
         let answer = serde_json::to_string(&AnswerRef { plan: entry.plan });
         let answer = answer.map_err(|e| DbError::corrupt("idempotency.answer", e))?;

@@ -61,6 +61,8 @@ resource_kinds! {
     Token = "token";
     /// An alarm.
     Alarm = "alarm";
+    /// A target of notifications of a node.
+    NotificationTarget = "notification_target";
     /// A run of a report.
     ReportRun = "report_run";
 }

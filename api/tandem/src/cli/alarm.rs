@@ -29,6 +29,16 @@ pub enum AlarmCommand {
         #[arg(long, default_value = "")]
         note: String,
     },
+    /// Tell a target of SNMP notifications every active alarm of this node again.
+    Resync {
+        #[command(flatten)]
+        remote: Remote,
+        /// The target: its name below snmp.targets.
+        target: String,
+        /// Another node than this one.
+        #[arg(long)]
+        node: Option<String>,
+    },
 }
 
 pub async fn run(command: AlarmCommand, config: Config, output: Output) -> Result<ExitCode, Failure> {
@@ -41,11 +51,21 @@ pub async fn run(command: AlarmCommand, config: Config, output: Output) -> Resul
             };
             let client = remote.client(&config)?;
             let done = client.mutate("alarmAcknowledge", json!({ "id": id, "note": note })).await?;
-            let (change, json) = (done.change.clone().unwrap_or_default(), json!({ "changeId": done.change }));
-            super::output::print(output, &json, &["change"], [vec![change]])?;
-            Ok(ExitCode::SUCCESS)
+            print_change(output, done.change)
+        }
+        AlarmCommand::Resync { remote, target, node } => {
+            let node = node.unwrap_or_else(|| config.node.name.clone());
+            let client = remote.client(&config)?;
+            let done = client.mutate("alarmResync", json!({ "node": node, "target": target })).await?;
+            print_change(output, done.change)
         }
     }
+}
+
+fn print_change(output: Output, change: Option<String>) -> Result<ExitCode, Failure> {
+    let json = json!({ "changeId": change });
+    super::output::print(output, &json, &["change"], [vec![change.unwrap_or_default()]])?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(config: Config, output: Output) -> Result<ExitCode, Failure> {

@@ -66,12 +66,7 @@ pub fn configure(dir: &Path) -> std::io::Result<Config> {
 
 /// Adds a trap receiver.
 pub fn send_traps_to(config: &mut Config, address: SocketAddr) {
-    config.snmp.targets.push(fault_snmp::SnmpTargetConfig {
-        name: "nms".into(),
-        address,
-        version: fault_snmp::SnmpVersion::V2c,
-        community: "public".into(),
-    });
+    config.snmp.targets.push(fault_snmp::SnmpTargetConfig::v2c("nms", address, "public"));
 }
 
 /// Adds a mail server without TLS.

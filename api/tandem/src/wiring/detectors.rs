@@ -133,7 +133,7 @@ impl Detectors {
         let hangs =
             steps.filter(|(worker, since)| now.ms_since(*since) >= STEP_MAX_MS && !troubles.contains_key(worker));
         conditions.extend(hangs.map(|(worker, since)| {
-            condition(worker, format!("{worker} has not come back from a step that it began at {since}"))
+            condition(&worker, format!("{worker} has not come back from a step that it began at {since}"))
         }));
         let dead = self.node.shards_dead();
         if dead > 0 {

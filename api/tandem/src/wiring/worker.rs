@@ -43,37 +43,37 @@ pub struct Trouble {
 /// What the workers say of themselves.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerBoard {
-    troubles: Arc<Mutex<BTreeMap<&'static str, Trouble>>>,
-    steps: Arc<Mutex<BTreeMap<&'static str, Timestamp>>>,
+    troubles: Arc<Mutex<BTreeMap<Arc<str>, Trouble>>>,
+    steps: Arc<Mutex<BTreeMap<Arc<str>, Timestamp>>>,
 }
 
 impl WorkerBoard {
     /// The workers that fail now.
-    pub fn troubles(&self) -> BTreeMap<&'static str, Trouble> {
+    pub fn troubles(&self) -> BTreeMap<Arc<str>, Trouble> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The steps that are not over, with their begin.
-    pub fn steps(&self) -> BTreeMap<&'static str, Timestamp> {
+    pub fn steps(&self) -> BTreeMap<Arc<str>, Timestamp> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn step_begins(&self, worker: &'static str, now: Timestamp) {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, now);
+    fn step_begins(&self, worker: &Arc<str>, now: Timestamp) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(worker), now);
     }
 
-    fn step_ends(&self, worker: &'static str) {
+    fn step_ends(&self, worker: &Arc<str>) {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
     }
 
-    fn report(&self, worker: &'static str, failure: Option<String>, now: Timestamp) -> bool {
+    fn report(&self, worker: &Arc<str>, failure: Option<String>, now: Timestamp) -> bool {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {
             None => troubles.remove(worker).is_some(),
             Some(error) => {
                 let first = !troubles.contains_key(worker);
                 let since = troubles.get(worker).map_or(now, |trouble| trouble.since);
-                troubles.insert(worker, Trouble { since, error });
+                troubles.insert(Arc::clone(worker), Trouble { since, error });
                 first
             }
         }
@@ -103,7 +103,7 @@ impl Workers {
     /// failed, and is tried again.
     pub fn spawn<S, F, Fut>(
         &mut self,
-        name: &'static str,
+        name: impl Into<Arc<str>>,
         period: Duration,
         signal: Option<watch::Receiver<S>>,
         step: F,
@@ -112,21 +112,22 @@ impl Workers {
         F: Fn() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Step, StepError>> + Send,
     {
+        let name = name.into();
         let (board, clock, mut stop) = (self.board.clone(), Arc::clone(&self.clock), self.stop.subscribe());
         self.tasks.spawn(async move {
             let mut signal = signal;
             let mut failures: u32 = 0;
             while !*stop.borrow() {
-                board.step_begins(name, clock.now().utc);
+                board.step_begins(&name, clock.now().utc);
                 let outcome = AssertUnwindSafe(step()).catch_unwind().await;
                 let outcome = outcome.unwrap_or_else(|panic| Err(panic_text(&*panic).into()));
-                board.step_ends(name);
+                board.step_ends(&name);
                 let now = clock.now().utc;
                 let pause = match outcome {
                     Ok(step) => {
                         failures = 0;
-                        if board.report(name, None, now) {
-                            tracing::info!(worker = name, "the worker works again");
+                        if board.report(&name, None, now) {
+                            tracing::info!(worker = &*name, "the worker works again");
                         }
                         match step {
                             Step::More => continue,
@@ -137,8 +138,8 @@ impl Workers {
                     Err(error) => {
                         failures = failures.saturating_add(1);
                         let text = with_causes(&*error);
-                        if board.report(name, Some(text.clone()), now) {
-                            tracing::warn!(worker = name, error = text, "the worker failed and will try again");
+                        if board.report(&name, Some(text.clone()), now) {
+                            tracing::warn!(worker = &*name, error = text, "the worker failed and will try again");
                         }
                         (RETRY_FIRST * failures.min(50)).min(BACKOFF_MAX)
                     }

@@ -9,6 +9,7 @@ use testkit::ManualClock;
 use tokio::net::UdpSocket;
 
 use super::*;
+use crate::user::{Authentication, Privacy};
 
 /// No datagram of ours needs fragments on an Ethernet, tunnels included.
 const DATAGRAM_OCTETS_MAX: usize = 1_400;
@@ -33,9 +34,8 @@ impl Receiver {
 
 fn sink(address: SocketAddr) -> (SnmpSink, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::default());
-    let target =
-        SnmpTargetConfig { name: "nms".to_owned(), address, version: SnmpVersion::V2c, community: "traps".to_owned() };
-    (SnmpSink::new(&target, Oids::new(32_473), clock.clone()), clock)
+    let target = SnmpTargetConfig::v2c("nms", address, "traps");
+    (SnmpSink::new(&target, None, Oids::new(32_473), clock.clone(), None), clock)
 }
 
 fn outgoing() -> Outgoing {
@@ -51,8 +51,20 @@ fn outgoing() -> Outgoing {
         text: "Träger a antwortet nicht".to_owned(),
         raised_at,
         count: 3,
+        resync: false,
     };
-    Outgoing { node: "node-a".to_owned(), epoch: 2, sequence: 4_000_000_000, notification }
+    told(Content::Alarm(notification))
+}
+
+fn told(content: Content) -> Outgoing {
+    Outgoing { node: "node-a".to_owned(), epoch: 2, sequence: 4_000_000_000, content }
+}
+
+fn alarm() -> Notification {
+    match outgoing().content {
+        Content::Alarm(alarm) => alarm,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Each varbind as text: the identifier, and the value with its type.
@@ -100,6 +112,7 @@ async fn a_trap_has_the_fixed_list_of_varbinds() {
         (object(10), "text Träger a antwortet nicht"),
         (object(11), "octets [7, 234, 11, 24, 17, 8, 9, 7, 43, 0, 0]"),
         (object(12), "unsigned 3"),
+        (object(13), "integer 2"),
     ];
     let expected: Vec<_> = expected.into_iter().map(|(oid, value)| (oid, value.to_owned())).collect();
     assert_eq!((community.as_str(), varbinds), ("traps", expected));
@@ -112,9 +125,7 @@ async fn each_kind_has_its_notification_and_the_same_list() {
     let kinds = [NotificationKind::Raise, NotificationKind::Change, NotificationKind::Clear, NotificationKind::Ack];
     let mut lists = std::collections::BTreeSet::new();
     for (kind, arc) in kinds.into_iter().zip(1..) {
-        let mut outgoing = outgoing();
-        outgoing.notification.kind = kind;
-        sink.deliver(&outgoing).await.unwrap();
+        sink.deliver(&told(Content::Alarm(Notification { kind, ..alarm() }))).await.unwrap();
         let (_, varbinds) = decode(&receiver.datagram().await);
         assert_eq!(varbinds[1].1, format!("oid 1.3.6.1.4.1.32473.1.0.{arc}"));
         lists.insert(varbinds.into_iter().skip(2).collect::<Vec<_>>());
@@ -127,17 +138,13 @@ async fn the_largest_notification_fits_one_datagram() {
     let (receiver, address) = Receiver::bind().await;
     let (sink, _) = sink(address);
     let long = "ü".repeat(400);
-    let mut outgoing = outgoing();
-    outgoing.node.clone_from(&long);
-    outgoing.sequence = i64::MAX;
-    outgoing.notification.count = i64::MAX;
-    outgoing.notification.resource.clone_from(&long);
-    outgoing.notification.text = long;
+    let largest = Notification { count: i64::MAX, resource: long.clone(), text: long.clone(), ..alarm() };
+    let outgoing = Outgoing { node: long, sequence: i64::MAX, ..told(Content::Alarm(largest)) };
     sink.deliver(&outgoing).await.unwrap();
     let datagram = receiver.datagram().await;
     assert!(datagram.len() <= DATAGRAM_OCTETS_MAX, "{} octets", datagram.len());
     let (_, varbinds) = decode(&datagram);
-    assert_eq!((varbinds.len(), varbinds[11].1.len()), (14, "text ".len() + TEXT_OCTETS_MAX - 1));
+    assert_eq!((varbinds.len(), varbinds[11].1.len()), (15, "text ".len() + TEXT_OCTETS_MAX - 1));
     assert_eq!(varbinds[2].1, "unsigned 4294967295");
 }
 
@@ -149,6 +156,77 @@ async fn a_test_says_that_it_is_one() {
     let (_, varbinds) = decode(&receiver.datagram().await);
     let values: Vec<_> = varbinds.iter().skip(1).map(|(_, value)| value.as_str()).collect();
     assert_eq!(values, ["oid 1.3.6.1.4.1.32473.1.0.9", "text node-a", "text Test of the target nms; nothing is wrong"]);
+}
+
+#[tokio::test]
+async fn heartbeats_marks_and_tests_carry_their_place() {
+    let (receiver, address) = Receiver::bind().await;
+    let (sink, _) = sink(address);
+    let heard = async || {
+        let (_, varbinds) = decode(&receiver.datagram().await);
+        varbinds.into_iter().skip(1).map(|(oid, value)| (oid.rsplit('.').nth(1).unwrap().to_owned(), value)).collect()
+    };
+    let check = |heard: Vec<(String, String)>, expected: &[(&str, &str)]| {
+        let expected: Vec<_> = expected.iter().map(|(arc, value)| ((*arc).to_owned(), (*value).to_owned())).collect();
+        assert_eq!(heard, expected);
+    };
+    let beat = Heartbeat { node: "node-a".to_owned(), epoch: 3, last_sequence: 17, active: 2, period_s: 60 };
+    sink.heartbeat(&beat).await.unwrap();
+    let expected = [
+        ("1", "oid 1.3.6.1.4.1.32473.1.0.5"),
+        ("1", "unsigned 17"),
+        ("2", "unsigned 3"),
+        ("3", "text node-a"),
+        ("1", "unsigned 2"),
+        ("2", "unsigned 60"),
+    ];
+    check(heard().await, &expected);
+    sink.deliver(&told(Content::ResyncBegin(ResyncMark { active: 9 }))).await.unwrap();
+    let begin = [
+        ("1", "oid 1.3.6.1.4.1.32473.1.0.6"),
+        ("1", "unsigned 4000000000"),
+        ("2", "unsigned 2"),
+        ("3", "text node-a"),
+        ("1", "unsigned 9"),
+    ];
+    check(heard().await, &begin);
+    sink.deliver(&told(Content::ResyncEnd(ResyncMark { active: 9 }))).await.unwrap();
+    assert_eq!(heard().await[0].1, "oid 1.3.6.1.4.1.32473.1.0.7");
+    let test = fault::notification::TestMessage { text: "hello".to_owned() };
+    sink.deliver(&told(Content::Test(test))).await.unwrap();
+    let test = [
+        ("1", "oid 1.3.6.1.4.1.32473.1.0.9"),
+        ("3", "text node-a"),
+        ("10", "text hello"),
+        ("1", "unsigned 4000000000"),
+        ("2", "unsigned 2"),
+    ];
+    check(heard().await, &test);
+}
+
+#[tokio::test]
+async fn an_inform_that_nobody_acknowledges_is_a_failure() {
+    let (receiver, address) = Receiver::bind().await;
+    let target = SnmpTargetConfig {
+        kind: Some(SnmpKind::Inform),
+        inform_timeout_ms: 100,
+        ..SnmpTargetConfig::v2c("nms", address, "traps")
+    };
+    let sink = SnmpSink::new(&target, None, Oids::new(32_473), Arc::new(ManualClock::default()), None);
+    let failed = sink.deliver(&outgoing()).await;
+    assert!(matches!(failed, Err(SinkError::Unreachable(_))), "{failed:?}");
+    let datagram = receiver.datagram().await;
+    assert_eq!(Pdu::from_bytes(&datagram).unwrap().message_type, MessageType::InformRequest);
+}
+
+#[tokio::test]
+async fn a_v3_trap_without_an_engine_is_refused() {
+    let (_receiver, address) = Receiver::bind().await;
+    let target = SnmpTargetConfig { kind: Some(SnmpKind::Trap), ..SnmpTargetConfig::v3("nms", address, "noc") };
+    let user = SnmpUserConfig::new(Authentication::Sha256, "authentic1", Privacy::Aes128, "private12");
+    let sink = SnmpSink::new(&target, Some(&user), Oids::new(32_473), Arc::new(ManualClock::default()), None);
+    let refused = sink.deliver(&outgoing()).await;
+    assert!(matches!(refused, Err(SinkError::Unsendable(_))), "{refused:?}");
 }
 
 #[tokio::test]
