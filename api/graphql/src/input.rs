@@ -671,16 +671,20 @@ impl Input for AlarmAcknowledgeInput {
 /// A synchronisation of a target of notifications.
 #[derive(InputObject)]
 pub struct AlarmResyncInput {
-    /// Name of the node whose alarms are told.
-    node: String,
-    /// Name of the target in the configuration of that node.
-    target: String,
+    /// Which target: the identifier of kind `notification_target` with the node's name, a slash and the target's name.
+    pub(crate) target: ID,
 }
 
 impl Input for AlarmResyncInput {
     type Command = Fault;
     fn command(self) -> Result<Fault, Refusal> {
-        Ok(Fault::AlarmResync { node: self.node, target: self.target })
+        let unknown = || missing("target");
+        let (kind, key) = global_id::decode(&self.target).ok_or_else(unknown)?;
+        let (node, target) = key.split_once('/').ok_or_else(unknown)?;
+        if kind != ResourceKind::NotificationTarget {
+            return Err(unknown());
+        }
+        Ok(Fault::AlarmResync { node: node.to_owned(), target: target.to_owned() })
     }
 }
 

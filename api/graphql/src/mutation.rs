@@ -45,7 +45,7 @@ async fn change<I: Input<Command: Send + Sync + 'static>>(
     }
 }
 
-/// An alarm is named by node and number; the plan's identifier of it says less.
+/// An alarm is named by node and number, a target by node and name; the plan's identifier of them says less.
 trait Named {
     fn named(&self) -> Option<ID> {
         None
@@ -55,6 +55,12 @@ trait Named {
 impl Named for input::AlarmAcknowledgeInput {
     fn named(&self) -> Option<ID> {
         Some(self.id.clone())
+    }
+}
+
+impl Named for input::AlarmResyncInput {
+    fn named(&self) -> Option<ID> {
+        Some(self.target.clone())
     }
 }
 
@@ -111,7 +117,6 @@ named_by_their_plan!(
     BillingFileCloseInput,
     BillingFileAcknowledgeInput,
     SuspenseRetryInput,
-    AlarmResyncInput,
     ReportRunInput,
 );
 

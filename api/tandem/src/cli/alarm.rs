@@ -56,7 +56,8 @@ pub async fn run(command: AlarmCommand, config: Config, output: Output) -> Resul
         AlarmCommand::Resync { remote, target, node } => {
             let node = node.unwrap_or_else(|| config.node.name.clone());
             let client = remote.client(&config)?;
-            let done = client.mutate("alarmResync", json!({ "node": node, "target": target })).await?;
+            let id = encode(ResourceKind::NotificationTarget, format_args!("{node}/{target}"));
+            let done = client.mutate("alarmResync", json!({ "target": id })).await?;
             print_change(output, done.change)
         }
     }

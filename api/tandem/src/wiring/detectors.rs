@@ -115,7 +115,7 @@ impl Detectors {
     }
 
     fn workers(&self, now: Timestamp) -> Vec<Condition> {
-        let condition = |worker: &'static str, text: String| Condition {
+        let condition = |worker: &str, text: String| Condition {
             alarm_type: AlarmType::WorkerFailing,
             resource: format!("worker:{}/{worker}", self.node_name),
             path: None,
