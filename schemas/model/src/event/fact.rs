@@ -11,6 +11,7 @@ use crate::time::Timestamp;
 
 /// A record of the journal. An unknown kind stops its consumer with an alarm; it is never skipped.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "moved a few times per call; a box would be an allocation for each")]
 pub enum Fact {
     /// First record of an epoch.
     #[n(0)]
