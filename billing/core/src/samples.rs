@@ -75,6 +75,7 @@ pub(crate) fn setup(a: Party, b: Option<Party>, called: Option<&str>) -> CallSet
         calling: Some("+43720000001".parse().unwrap()),
         a_sip_call_id: "a".to_owned(),
         b_sip_call_id: None,
+        tried: None,
     }
 }
 

@@ -193,6 +193,7 @@ mod contract {
                 calling: number("+43720000001"),
                 a_sip_call_id: "a".to_owned(),
                 b_sip_call_id: Some("b".to_owned()),
+                tried: None,
             };
             Ended {
                 answered: Answered { setup, answered_at, pdd_ms: 500 },

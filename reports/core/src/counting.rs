@@ -8,7 +8,9 @@
 //!   attempt, also when recovery wrote it: the answer was journaled before the caller heard it;
 //! - subjects: the installation, every account from the root down to the caller's own (an account's figures are those
 //!   of the calls that it and all below it originate), and each trunk that is a side of the call, whatever the
-//!   direction.
+//!   direction;
+//! - a trunk that could not carry a call, so that another was tried, has an attempt of its own with its own cause; the
+//!   installation and the accounts count the call once all the same.
 
 use std::collections::BTreeMap;
 
@@ -67,6 +69,23 @@ pub fn count(fact: &Fact) -> Option<Delta> {
         Fact::Ended(e) => Some(end(e)),
         Fact::Started(_) | Fact::Heartbeat(_) | Fact::Interim(_) => None,
     }
+}
+
+/// What `fact` adds to the trunks that were tried before the one of the call.
+pub fn count_tried(fact: &Fact) -> impl Iterator<Item = Delta> {
+    let setup = match fact {
+        Fact::Attempted(e) => Some(&e.setup),
+        Fact::AnswerAborted(e) => Some(&e.setup),
+        Fact::Answered(e) => Some(&e.setup),
+        Fact::Ended(_) | Fact::Started(_) | Fact::Heartbeat(_) | Fact::Interim(_) => None,
+    };
+    setup.into_iter().flat_map(|setup| {
+        setup.tried.iter().flatten().map(|tried| Delta {
+            start: interval_start(setup.invited_at),
+            subjects: vec![Counted::Trunk(tried.trunk.trunk, tried.trunk.path.clone())],
+            counters: Counters { attempts: 1, ..unanswered(tried.cause) },
+        })
+    })
 }
 
 fn attempt(setup: &CallSetup, outcome: Counters, pdd_ms: Option<i64>) -> Delta {
@@ -137,9 +156,10 @@ pub struct Tally(pub BTreeMap<(Timestamp, Counted), Counters>);
 impl Tally {
     /// Adds one fact.
     pub fn add(&mut self, fact: &Fact) {
-        let Some(delta) = count(fact) else { return };
-        for subject in delta.subjects {
-            self.0.entry((delta.start, subject)).or_default().add(&delta.counters);
+        for delta in count(fact).into_iter().chain(count_tried(fact)) {
+            for subject in delta.subjects {
+                self.0.entry((delta.start, subject)).or_default().add(&delta.counters);
+            }
         }
     }
 }
@@ -148,7 +168,7 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::testing::{MIDNIGHT, aborted, answered, attempted, customer, ended, root, setup, trunk_path};
-    use model::event::fact::{Heartbeat, Interim};
+    use model::event::fact::{Heartbeat, Interim, TriedTrunk, TrunkParty};
     use proptest::prelude::*;
 
     fn check(fact: &Fact, start_ms: i64, expected: Counters) {
@@ -195,6 +215,26 @@ mod tests {
         let trunk = Counted::Trunk(crate::testing::trunk(), trunk_path());
         let expected = [Counted::Installation, Counted::Account(root()), Counted::Account(path), trunk];
         assert_eq!(delta.subjects, expected);
+    }
+
+    #[test]
+    fn a_trunk_that_was_tried_in_vain_has_an_attempt_of_its_own() {
+        let mut fact = answered(1, 0);
+        let vain = TrunkId::from_uuid(uuid::Uuid::from_u128(99));
+        let Fact::Answered(answer) = &mut fact else { panic!("an answer") };
+        answer.setup.tried = Some(vec![TriedTrunk {
+            trunk: TrunkParty { trunk: vain, account: root().account(), path: trunk_path() },
+            status: 503,
+            cause: ReleaseCause::NetworkFailure,
+        }]);
+        let mut tally = Tally::default();
+        tally.add(&fact);
+        let of = |subject: Counted| tally.0.get(&(MIDNIGHT, subject)).copied().unwrap_or_default();
+        let failed = Counters { attempts: 1, network_failure: 1, ..Counters::default() };
+        assert_eq!(of(Counted::Trunk(vain, trunk_path())), failed);
+        let carried = of(Counted::Trunk(crate::testing::trunk(), trunk_path()));
+        assert_eq!((carried.attempts, carried.answered), (1, 1));
+        assert_eq!(of(Counted::Installation).attempts, 1);
     }
 
     fn any_fact() -> impl Strategy<Value = Fact> {

@@ -55,6 +55,7 @@ pub(crate) fn setup(call: u128, at_ms: i64) -> CallSetup {
         calling: None,
         a_sip_call_id: "a".to_owned(),
         b_sip_call_id: None,
+        tried: None,
     }
 }
 

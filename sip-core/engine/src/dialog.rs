@@ -245,10 +245,11 @@ impl Dialog {
         Ok(())
     }
 
-    /// Takes over the Contact of a request that [`Dialog::receive`] has let through and that gets a 2xx. One that is
+    /// Takes over the Contact of the 2xx to an INVITE or UPDATE of ours, or of such a request that [`Dialog::receive`]
+    /// has let through and that gets a 2xx. One that is
     /// refused leaves the target as it was (RFC 3261, section 14.2; RFC 6141, section 3.4).
-    pub fn accept_target(&mut self, request: &Message) {
-        if let Ok(Some(target)) = contact(request) {
+    pub fn accept_target(&mut self, msg: &Message) {
+        if let Ok(Some(target)) = contact(msg) {
             self.target = target;
         }
     }

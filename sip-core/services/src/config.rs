@@ -28,8 +28,8 @@ pub struct ServicesConfig {
     /// How long a callee's 200 may wait for the journal, milliseconds. Too low: a slow disk costs calls; too high: the
     /// caller hears silence after the callee has spoken.
     pub answer_hold_max_ms: u32,
-    /// A call without any media for this long is ended, milliseconds; 0: never. Too low: calls on hold or with
-    /// silence suppression are cut; too high: dead calls go on being charged.
+    /// A call without any media for this long is ended, milliseconds; 0: never. A call on hold is let be. Too low: calls
+    /// with silence suppression are cut; too high: dead calls go on being charged.
     pub media_timeout_ms: u32,
     /// Longest call, milliseconds. Too low: conferences are cut; too high: a forgotten or fraudulent call costs more.
     pub call_duration_max_ms: u32,
@@ -41,6 +41,9 @@ pub struct ServicesConfig {
     /// How long an OPTIONS to a trunk is waited for, milliseconds. Too low: a slow peer looks down; too high: the
     /// alarm comes late.
     pub trunk_answer_max_ms: u32,
+    /// How long a trunk may leave an INVITE without any response before the next trunk is tried, milliseconds. Too low:
+    /// a slow path looks dead, and a call may reach two carriers; too high: callers wait in silence for a dead one.
+    pub trunk_attempt_timeout_ms: u32,
     /// Seconds in Retry-After of a 503. Too low: the load comes right back; too high: callers wait without need.
     pub retry_after_s: u32,
     /// Value of Server and User-Agent.
@@ -61,6 +64,7 @@ impl Default for ServicesConfig {
             calls_max: 20_000,
             trunk_misses_max: 2,
             trunk_answer_max_ms: 4_000,
+            trunk_attempt_timeout_ms: 4_000,
             retry_after_s: 5,
             product: "Tandem".to_owned(),
         }
@@ -104,6 +108,7 @@ impl ServicesConfig {
             ("calls_max", self.calls_max == 0),
             ("trunk_misses_max", self.trunk_misses_max == 0),
             ("trunk_answer_max_ms", self.trunk_answer_max_ms == 0),
+            ("trunk_attempt_timeout_ms", self.trunk_attempt_timeout_ms == 0),
         ];
         if let Some((name, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(InvalidConfig::Zero(name));

@@ -20,6 +20,8 @@ use crate::stats::Stats;
 
 /// The methods that we answer with something else than 405 or 501.
 pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, UPDATE, OPTIONS, REGISTER";
+/// The same within a call, where some pass from end to end.
+pub(crate) const ALLOW_IN_CALL: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE, UPDATE";
 /// Media type of session descriptions.
 pub(crate) const SDP: &str = "application/sdp";
 
@@ -114,7 +116,8 @@ impl Io {
         let fresh = self.tokens.tag();
         let mut builder = self.response(request, peer, refusal.status, tag.unwrap_or(&fresh));
         if refusal.status == 405 {
-            builder = builder.header(HeaderName::Allow, ALLOW);
+            let in_dialog = request.to().is_ok_and(|to| to.tag().is_some());
+            builder = builder.header(HeaderName::Allow, if in_dialog { ALLOW_IN_CALL } else { ALLOW });
         }
         for (name, value) in refusal.headers {
             builder = builder.header(name, value);
@@ -125,6 +128,13 @@ impl Io {
     /// 503 with Retry-After.
     pub fn overloaded(&self) -> Refusal {
         Refusal::new(503).with(HeaderName::RetryAfter, self.config.retry_after_s.to_string())
+    }
+
+    /// 500 to a request that comes while its sender's earlier one is not yet answered: to be sent again within 10
+    /// seconds (RFC 3261, section 14.2; RFC 3311, section 5.2).
+    pub fn too_early(&mut self) -> Refusal {
+        let [wait, ..] = self.tokens.octets();
+        Refusal::new(500).with(HeaderName::RetryAfter, (wait % 11).to_string())
     }
 
     /// Writes a request through `write`, which gets our hop with a fresh branch.

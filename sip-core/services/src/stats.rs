@@ -16,6 +16,8 @@ pub struct Stats {
     pub calls_shed: u64,
     /// Calls that were answered towards their caller.
     pub calls_answered: u64,
+    /// Calls that went to another trunk because one could not carry them; counted for each trunk that was left.
+    pub trunk_failovers: u64,
     /// Answers that never reached their caller.
     pub answers_aborted: u64,
     /// REGISTERs that were accepted.

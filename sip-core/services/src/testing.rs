@@ -166,6 +166,7 @@ pub fn answered(call: u128, at: i64) -> Answered {
             calling: None,
             a_sip_call_id: format!("a{call}"),
             b_sip_call_id: None,
+            tried: None,
         },
         answered_at: Timestamp(at),
         pdd_ms: 50,

@@ -102,6 +102,7 @@ impl Reporter {
             ("sip_calls_limited_total", new.calls_limited, old.calls_limited),
             ("sip_calls_shed_total", new.calls_shed, old.calls_shed),
             ("sip_calls_answered_total", new.calls_answered, old.calls_answered),
+            ("sip_trunk_failovers_total", new.trunk_failovers, old.trunk_failovers),
             ("sip_answers_aborted_total", new.answers_aborted, old.answers_aborted),
             ("sip_registers_accepted_total", new.registers_accepted, old.registers_accepted),
             ("sip_garbage_total", new.garbage, old.garbage),

@@ -162,6 +162,7 @@ impl Fixture {
             calling: None,
             a_sip_call_id: "a".to_owned(),
             b_sip_call_id: None,
+            tried: None,
         }
     }
 

@@ -191,6 +191,24 @@ pub struct CallSetup {
     /// Call-ID of the B leg (SIP), when one was made.
     #[n(8)]
     pub b_sip_call_id: Option<String>,
+    /// Trunks that were tried before `b` and could not carry the call, in their order; absent when none was.
+    #[n(9)]
+    pub tried: Option<Vec<TriedTrunk>>,
+}
+
+/// A trunk that could not carry a call; another was tried after it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct TriedTrunk {
+    /// The trunk.
+    #[n(0)]
+    pub trunk: TrunkParty,
+    /// Its final status; 408 when it did not respond.
+    #[n(1)]
+    pub status: u16,
+    /// Why it did not carry the call.
+    #[n(2)]
+    pub cause: ReleaseCause,
 }
 
 /// A call that ended unanswered.

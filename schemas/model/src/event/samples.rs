@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::fact::{
     AnswerAborted, Answered, Attempted, CallSetup, Codec, Ended, Fact, Heartbeat, Interim, MediaQuality, MediaStats,
-    Party, ReleasedBy, Started, SubscriberParty, TrunkParty,
+    Party, ReleasedBy, Started, SubscriberParty, TriedTrunk, TrunkParty,
 };
 use super::store::{Billed, Changed, ChangedResource, Rated, Reported, StoreEvent};
 use crate::cause::ReleaseCause;
@@ -54,6 +54,7 @@ fn setup() -> CallSetup {
         calling: Some("+493055501".parse().unwrap()),
         a_sip_call_id: "a84b4c76e66710@192.0.2.1".to_owned(),
         b_sip_call_id: Some("0-1f3c".to_owned()),
+        tried: None,
     }
 }
 
@@ -112,6 +113,28 @@ fn facts() -> Vec<(&'static str, &'static str, Fact)> {
                 ended_at: AT.plus_ms(80),
                 status: 404,
                 cause: ReleaseCause::UnallocatedNumber,
+                pdd_ms: None,
+            }),
+        ),
+        (
+            "fact-attempted-2",
+            include_str!("samples/fact-attempted-2.hex"),
+            Fact::Attempted(Attempted {
+                setup: CallSetup {
+                    tried: Some(vec![TriedTrunk {
+                        trunk: TrunkParty {
+                            trunk: TrunkId::from_uuid(uuid(7)),
+                            account: AccountId::from_uuid(uuid(1)),
+                            path: AccountPath::root(AccountId::from_uuid(uuid(1))),
+                        },
+                        status: 408,
+                        cause: ReleaseCause::NoResponse,
+                    }]),
+                    ..setup()
+                },
+                ended_at: AT.plus_ms(6_000),
+                status: 503,
+                cause: ReleaseCause::NetworkFailure,
                 pdd_ms: None,
             }),
         ),
@@ -335,7 +358,7 @@ prop_compose! {
     ) -> CallSetup {
         CallSetup {
             call: CallId::from_uuid(call), invited_at, a, b, dialled, called, calling,
-            a_sip_call_id: a_id, b_sip_call_id: b_id,
+            a_sip_call_id: a_id, b_sip_call_id: b_id, tried: None,
         }
     }
 }

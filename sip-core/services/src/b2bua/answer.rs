@@ -3,17 +3,17 @@
 //! On commit the caller gets its 200 and the callee its ACK. When the caller gives up, the callee hangs up, the journal
 //! fails or the wait is too long, the callee is released and the caller gets 487, 480 or 503.
 
-use bytes::Bytes;
-use media_engine::sdp::Sdp;
-use media_engine::{MediaSession, RemoteMedia, Side};
+use std::time::Duration;
+
+use media_engine::Side;
 use model::cause::ReleaseCause;
 use model::event::fact::{AnswerAborted, Fact, INTERIM_PERIOD_MS};
 use sip_engine::{ClientKey, Dialog, Retransmit};
 use sip_message::{HeaderName, Message};
 
-use super::call::{Answer, CallKey, Confirmation, State, ms, ms_between, next_hop};
-use super::{Calls, talk};
-use crate::io::{ALLOW, Io, Refusal, SDP};
+use super::call::{Answer, CallKey, Confirmation, State, Talk, ms, ms_between, next_hop};
+use super::{Calls, session, talk};
+use crate::io::{ALLOW_IN_CALL, Io, Refusal, SDP};
 use crate::ports::Token;
 
 impl Calls {
@@ -26,8 +26,9 @@ impl Calls {
             return self.abort_unwanted(io, key, 503, ReleaseCause::NetworkFailure);
         };
         let pdd_ms = call.pdd_ms.unwrap_or_else(|| ms_between(call.invited.mono, io.now.mono));
-        let sdp = call.media.and_then(|session| relay_sdp(io, session, msg, Side::Callee));
-        let Some(sdp) = sdp.or_else(|| call.early_sdp.clone().filter(|_| msg.body().is_empty())) else {
+        let described = call.media.and_then(|session| session::relay(io, session, msg, Side::Callee));
+        let early = || call.early_sdp.clone().filter(|_| msg.body().is_empty());
+        let Some(sdp) = described.map(|described| described.sdp).or_else(early) else {
             // A trunk that challenged the INVITE challenges the BYE as well; the call is gone by then.
             let credentials = call.callee.credentials.clone();
             self.abort_unwanted(io, key, 503, ReleaseCause::Incompatible);
@@ -49,7 +50,7 @@ impl Calls {
             .response(&caller.invite, caller.peer, 200, &caller.tag)
             .record_route()
             .header(HeaderName::Contact, io.contact(caller.peer))
-            .header(HeaderName::Allow, ALLOW)
+            .header(HeaderName::Allow, ALLOW_IN_CALL)
             .body(SDP, &answer.sdp);
         let to = io.transactions.response_peer(caller.key).unwrap_or(caller.peer);
         let (server, dialog) = (caller.key, answer.dialog.clone());
@@ -59,19 +60,19 @@ impl Calls {
         if !delayed {
             self.send_ack(io, client, &dialog, None);
         }
-        let Some(call) = self.calls.get_mut(&key) else { return };
         let now = io.now.mono;
         let retransmit = Retransmit::new(now, &io.transactions.config().timers, bytes, to);
-        let placeholder = State::Calling { until: now };
-        let State::Answering { answer, .. } = std::mem::replace(&mut call.state, placeholder) else { return };
-        let answered_at = answer.at.mono;
-        call.state = State::Talking {
-            answer,
+        // The call is out of the table for the move alone, which cannot fail.
+        let Some(mut call) = self.calls.remove(&key) else { return };
+        call.state = call.state.talk(|answer| Talk {
             confirmation: Confirmation::Awaited(retransmit),
-            interim_at: answered_at + std::time::Duration::from_millis(INTERIM_PERIOD_MS.unsigned_abs()),
+            interim_at: answer.at.mono + Duration::from_millis(INTERIM_PERIOD_MS.unsigned_abs()),
             media_at: now + talk::media_period(&io.config),
-            end_at: answered_at + ms(io.config.call_duration_max_ms),
-        };
+            end_at: answer.at.mono + ms(io.config.call_duration_max_ms),
+            exchange: None,
+            answer,
+        });
+        self.calls.insert(key, call);
         io.stats.calls_answered += 1;
     }
 
@@ -95,7 +96,7 @@ impl Calls {
         // A caller that was already told keeps the status that it got.
         let status = match &call.state {
             State::Releasing { status, .. } => *status,
-            State::Calling { .. } | State::Answering { .. } | State::Talking { .. } => {
+            State::Calling { .. } | State::Answering { .. } | State::Talking(_) => {
                 let refusal = if status == 503 { io.overloaded() } else { Refusal::new(status) };
                 let (server, invite, peer) = (call.caller.key, call.caller.invite.clone(), call.caller.peer);
                 let tag = call.caller.tag.clone();
@@ -106,7 +107,7 @@ impl Calls {
         let Some(mut call) = self.remove(io, key) else { return };
         let (at, pdd, after_answered) = match &call.state {
             State::Answering { answer, .. } => (answer.at, Some(answer.pdd_ms), true),
-            State::Calling { .. } | State::Releasing { .. } | State::Talking { .. } => (io.now, call.pdd_ms, false),
+            State::Calling { .. } | State::Releasing { .. } | State::Talking(_) => (io.now, call.pdd_ms, false),
         };
         io.stats.answers_aborted += 1;
         let fact = AnswerAborted {
@@ -121,15 +122,4 @@ impl Calls {
         };
         call.places.append(Fact::AnswerAborted(fact), None);
     }
-}
-
-/// Reads the session that `from` sends, tells the relay, and rewrites it for the other side; none when there is none or
-/// it can't be used.
-pub(super) fn relay_sdp(io: &mut Io, session: MediaSession, msg: &Message, from: Side) -> Option<Bytes> {
-    if msg.body().is_empty() || !msg.content_type().eq_ignore_ascii_case(SDP.as_bytes()) {
-        return None;
-    }
-    let sdp = Sdp::parse(msg.body()).ok()?;
-    io.media.set_remote(session, from, &RemoteMedia::of(&sdp));
-    Some(sdp.rewrite(io.media.local(session, from.other())).into())
 }

@@ -1,14 +1,20 @@
 //! Calls: a back-to-back user agent with anchored media (RFC 3261, sections 8, 12 to 15; RFC 5853 for its seat).
 //!
 //! A call is a caller's leg, a callee's leg and a [`State`]. What an event means is decided in one place per phase:
-//! [`setup`] (INVITE until the callee's final answer), [`answer`] (the callee has answered, the journal not yet), and
-//! [`talk`] (from the caller's 200 to the end). Whatever happens, an admitted call leaves exactly one of `attempted`,
+//! [`setup`] (INVITE until the callee's final answer; [`hunt`] tries the next trunk), [`answer`] (the callee has
+//! answered, the journal not yet), and [`talk`] (from the caller's 200 to the end; [`renegotiate`] changes the session,
+//! [`passing`] lets other requests through). Whatever happens, an admitted call leaves exactly one of `attempted`,
 //! `answer_aborted` (with or without an `answered` before it), or `answered` followed by `ended` in the journal, and
 //! gives back all that it holds.
 
 mod answer;
 mod call;
+mod destination;
+mod hunt;
 mod outgoing;
+mod passing;
+mod renegotiate;
+mod session;
 mod setup;
 mod talk;
 
@@ -23,9 +29,9 @@ use model::id::CallId;
 use sip_engine::{ClientKey, Peer, ServerKey};
 use sip_message::{HeaderName, Message, Method};
 
-use outgoing::Outgoing;
+use outgoing::{Outgoing, Purpose};
 
-use crate::io::Io;
+use crate::io::{ALLOW_IN_CALL, Io, Refusal};
 use crate::ports::Token;
 
 /// The calls of one shard.
@@ -33,9 +39,9 @@ use crate::ports::Token;
 pub(crate) struct Calls {
     serial: u64,
     calls: HashMap<CallKey, Box<Call>>,
-    /// INVITEs of callers.
+    /// INVITEs of callers, and re-INVITEs of both sides that are not yet over.
     servers: HashMap<ServerKey, CallKey>,
-    /// The same INVITEs by what their copies have in common: one that comes by a second path is no second call.
+    /// The callers' INVITEs by what their copies have in common: one that comes by a second path is no second call.
     live: HashMap<Box<[u8]>, CallKey>,
     /// Our tag on either leg.
     tags: HashMap<Box<[u8]>, (CallKey, Side)>,
@@ -73,10 +79,10 @@ impl Calls {
     pub fn handle_timeout(&mut self, io: &mut Io) {
         while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= io.now.mono) {
             self.with(io, key, |calls, io| match calls.calls.get(&key).map(|call| &call.state) {
-                Some(State::Calling { .. }) => calls.ring_timeout(io, key),
+                Some(State::Calling { .. }) => calls.calling_timeout(io, key),
                 Some(State::Releasing { .. }) => calls.release_done(io, key),
                 Some(State::Answering { .. }) => calls.abort(io, key, 503, ReleaseCause::AnswerHoldExpired, true),
-                Some(State::Talking { .. }) => calls.talk_timeout(io, key),
+                Some(State::Talking(_)) => calls.talk_timeout(io, key),
                 None => {}
             });
         }
@@ -97,28 +103,39 @@ impl Calls {
         }
         match msg.method() {
             Method::Bye => self.bye(io, call, side, key, msg, peer),
-            // Another offer within a call is not negotiated: the session goes on as it was (RFC 3261, section 14.2).
-            Method::Invite => io.reply(key, msg, peer, 488),
-            Method::Update if !msg.body().is_empty() => io.reply(key, msg, peer, 488),
-            // A refresh without an offer changes nothing.
-            Method::Update => {
-                if let Some(dialog) = self.calls.get_mut(&call).and_then(|c| c.dialog_mut(side)) {
-                    dialog.accept_target(msg);
-                }
-                let tag = io.tokens.tag();
-                let response = io.response(msg, peer, 200, &tag).header(HeaderName::Contact, io.contact(peer));
-                io.respond(key, response);
-            }
+            Method::Invite => self.change_asked(io, call, side, key, msg, peer),
+            Method::Update if !msg.body().is_empty() => self.change_asked(io, call, side, key, msg, peer),
+            Method::Update => self.refresh(io, call, side, key, msg, peer),
+            Method::Info | Method::Message => self.pass(io, call, side, key, msg, peer),
             Method::Prack => io.reply(key, msg, peer, 481),
             Method::Other(_) => io.reply(key, msg, peer, 501),
             _ => io.reply(key, msg, peer, 405),
         }
     }
 
+    /// An UPDATE without an offer: a refresh of the dialog, which is answered here. It names no session timer, since we
+    /// run none (RFC 4028, section 7.4): whoever asked for one may go on refreshing.
+    fn refresh(&mut self, io: &mut Io, call: CallKey, side: Side, key: ServerKey, msg: &Message, peer: Peer) {
+        if let Some(required) = msg.header(HeaderName::Require) {
+            return io.refuse(key, msg, peer, Refusal::new(420).with(HeaderName::Unsupported, required), None);
+        }
+        if let Some(call) = self.calls.get_mut(&call) {
+            if let Some(dialog) = call.dialog_mut(side) {
+                dialog.accept_target(msg);
+            }
+            call.moved(side, peer);
+        }
+        let response = io
+            .response(msg, peer, 200, "")
+            .header(HeaderName::Contact, io.contact(peer))
+            .header(HeaderName::Allow, ALLOW_IN_CALL);
+        io.respond(key, response);
+    }
+
     /// An ACK that belongs to no transaction: for a 2xx of ours, or for nothing.
     pub fn ack(&mut self, io: &mut Io, msg: &Message) {
-        if let Some((call, Side::Caller)) = self.by_tag(msg) {
-            self.with(io, call, |calls, io| calls.acknowledged(io, call, msg));
+        if let Some((call, side)) = self.by_tag(msg) {
+            self.with(io, call, |calls, io| calls.acknowledged(io, call, side, msg));
         }
     }
 
@@ -126,19 +143,25 @@ impl Calls {
     pub fn cancel(&mut self, io: &mut Io, key: ServerKey, invite: Option<ServerKey>, msg: &Message, peer: Peer) {
         let Some(invite) = invite else { return io.reply(key, msg, peer, 481) };
         let call = self.servers.get(&invite).copied();
-        let tag = call.and_then(|call| self.calls.get(&call)).map(|call| call.caller.tag.clone());
+        let found = call.and_then(|call| self.calls.get(&call));
+        let tag = found.map(|call| call.caller.tag.clone());
+        let first = found.is_some_and(|call| call.caller.key == invite);
         io.reply_as(key, msg, peer, 200, tag.as_deref());
         if let Some(call) = call {
-            self.with(io, call, |calls, io| calls.caller_gave_up(io, call));
+            self.with(io, call, |calls, io| {
+                if first { calls.caller_gave_up(io, call) } else { calls.change_cancelled(io, call) }
+            });
         }
     }
 
     /// A response to a request of ours. False when the request was none of a call.
     pub fn response(&mut self, io: &mut Io, client: ClientKey, msg: &Message) -> bool {
         let Some(outgoing) = self.outgoing.get(&client) else { return false };
-        match outgoing.call() {
-            Some(call) => self.with(io, call, |calls, io| calls.invite_response(io, call, client, msg)),
-            None => self.bye_response(io, client, msg),
+        match outgoing.purpose() {
+            Purpose::Invite(call) => self.with(io, call, |calls, io| calls.invite_response(io, call, client, msg)),
+            Purpose::Exchange(call) => self.with(io, call, |calls, io| calls.change_response(io, call, client, msg)),
+            Purpose::Passed => self.passed_response(io, client, msg),
+            Purpose::Bye => self.bye_response(io, client, msg),
         }
         true
     }
@@ -146,8 +169,15 @@ impl Calls {
     /// A request of ours got no answer: 408, or 503 when it could not be sent. False when it was none of a call.
     pub fn unanswered(&mut self, io: &mut Io, client: ClientKey, status: u16) -> bool {
         let Some(outgoing) = self.outgoing.remove(&client) else { return false };
-        if let Some(call) = outgoing.call() {
-            self.with(io, call, |calls, io| calls.invite_unanswered(io, call, client, status));
+        match (outgoing.purpose(), &outgoing) {
+            (Purpose::Invite(call), _) => {
+                self.with(io, call, |calls, io| calls.invite_unanswered(io, call, client, status));
+            }
+            (Purpose::Exchange(call), _) => {
+                self.with(io, call, |calls, io| calls.change_unanswered(io, call, client));
+            }
+            (_, Outgoing::Passed(passed)) => Self::passed_unanswered(io, passed, status),
+            _ => {}
         }
         true
     }
@@ -208,7 +238,7 @@ impl Calls {
             Some(State::Calling { .. }) => self.give_up(io, key, 503, cause),
             Some(State::Releasing { .. }) => self.release_done(io, key),
             Some(State::Answering { .. }) => self.abort(io, key, 503, cause, true),
-            Some(State::Talking { .. }) => self.end(io, key, cause, ReleasedBy::Network),
+            Some(State::Talking(_)) => self.end(io, key, cause, ReleasedBy::Network),
             None => {}
         }
     }
@@ -242,6 +272,9 @@ impl Calls {
         }
         self.servers.remove(&call.caller.key);
         self.live.remove(&setup::request_id(&call.caller.invite));
+        if let Some(exchange) = call.talk_mut().and_then(|talk| talk.exchange.take()) {
+            self.servers.remove(&exchange.server);
+        }
         self.tags.remove(call.caller.tag.as_bytes());
         self.tags.remove(call.callee.tag.as_bytes());
         if let Some(session) = call.media.take() {

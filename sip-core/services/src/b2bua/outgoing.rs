@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 
 use super::Calls;
 use super::call::{CallKey, next_hop};
+use super::passing::PassedRequest;
+use super::renegotiate::OutgoingExchange;
 use crate::io::Io;
 
 /// Answers of different forks of one INVITE that are kept apart. A proxy that rings more phones at once is rare, and
@@ -17,14 +19,29 @@ const FORKS_MAX: usize = 8;
 pub(super) enum Outgoing {
     Invite(Box<OutgoingInvite>),
     Bye(Box<OutgoingBye>),
+    /// An offer within a call.
+    Exchange(Box<OutgoingExchange>),
+    /// A request that passes from one side to the other.
+    Passed(Box<PassedRequest>),
+}
+
+/// Whose answer comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Invite(CallKey),
+    Bye,
+    Exchange(CallKey),
+    Passed,
 }
 
 impl Outgoing {
-    /// The call of an INVITE.
-    pub fn call(&self) -> Option<CallKey> {
+    /// What it was sent for.
+    pub fn purpose(&self) -> Purpose {
         match self {
-            Self::Invite(invite) => Some(invite.call),
-            Self::Bye(_) => None,
+            Self::Invite(invite) => Purpose::Invite(invite.call),
+            Self::Bye(_) => Purpose::Bye,
+            Self::Exchange(exchange) => Purpose::Exchange(exchange.call),
+            Self::Passed(_) => Purpose::Passed,
         }
     }
 }
@@ -50,7 +67,7 @@ impl Calls {
     pub(super) fn outgoing_invite(&mut self, client: ClientKey) -> Option<&mut OutgoingInvite> {
         match self.outgoing.get_mut(&client)? {
             Outgoing::Invite(invite) => Some(invite),
-            Outgoing::Bye(_) => None,
+            Outgoing::Bye(_) | Outgoing::Exchange(_) | Outgoing::Passed(_) => None,
         }
     }
 

@@ -1,67 +1,25 @@
 //! From the caller's INVITE to the callee's final answer.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use media_engine::Side;
-use media_engine::sdp::Sdp;
 use model::cause::ReleaseCause;
-use model::event::fact::{Attempted, CallSetup, Fact, Party, SubscriberParty, TrunkParty};
-use model::id::{AccountId, CallId};
-use model::number::E164;
-use sip_engine::digest::DigestClient;
+use model::event::fact::{Attempted, CallSetup, Fact};
 use sip_engine::{ClientKey, Dialog, Peer, ServerKey};
 use sip_message::build::RequestBuilder;
-use sip_message::{HeaderName, Message, Method, Scheme};
+use sip_message::{HeaderName, Message, Method};
 use smallvec::SmallVec;
 
-use super::Calls;
-use super::answer::relay_sdp;
-use super::call::{Call, CallKey, Callee, Caller, State, ms, ms_between};
+use super::call::{Call, CallKey, Callee, Caller, State, Talk, ms_between};
+use super::destination::{
+    Chosen, Destination, Failure, MAX_FORWARDS, Origin, caller_slots, check, check_offer, choose, destination, origin,
+    route, setup,
+};
+use super::hunt::calling;
 use super::outgoing::{Outgoing, OutgoingInvite};
-use crate::auth::{Role, authenticate};
-use crate::directory::{Directory, Domain, Listed, Subscriber, Trunk};
-use crate::io::{ALLOW, Io, Refusal, SDP};
-use crate::limits::Slots;
-use crate::numbering;
-use crate::routing::{self, Route, Target, Unroutable};
+use super::{Calls, session};
+use crate::directory::Directory;
+use crate::io::{ALLOW_IN_CALL, Io, Refusal, SDP};
 use crate::shard;
-
-/// Hops that our INVITE gets when the caller's names no number (RFC 3261, section 8.1.1.6).
-const MAX_FORWARDS: u8 = 70;
-/// Longest Call-ID that is kept in facts: the registrar's bound.
-const SIP_CALL_ID_MAX: usize = 256;
-/// Longest dialled text that is kept.
-const DIALLED_MAX: usize = 128;
-
-/// Who calls.
-enum Origin {
-    Subscriber { subscriber: Arc<Listed<Subscriber>>, domain: Arc<Domain> },
-    Trunk(Arc<Listed<Trunk>>),
-}
-
-/// Where the callee's INVITE goes, and what it says.
-struct Destination {
-    peer: Peer,
-    uri: String,
-    to: String,
-    from: String,
-    credentials: Option<DigestClient>,
-    trunk: bool,
-}
-
-/// A call that is refused after its caller is known: it leaves an `attempted` record.
-struct Failure {
-    refusal: Refusal,
-    cause: ReleaseCause,
-}
-
-impl Failure {
-    fn new(status: u16, cause: ReleaseCause) -> Self {
-        Self { refusal: Refusal::new(status), cause }
-    }
-}
 
 impl Calls {
     /// An INVITE without a To tag.
@@ -128,14 +86,14 @@ impl Calls {
         }
         let route = route(directory, origin, setup, msg)?;
         setup.called = route.called;
-        let mut slots = Slots::default();
-        let target = choose(io, directory, origin, setup, &route, &mut slots)?;
-        let destination = destination(io, directory, origin, setup, &target, msg)?;
+        let mut caller_slots = caller_slots(io, directory, origin, setup)?;
+        let Chosen { callee, slots: callee_slots, untried } = choose(io, directory, setup, &route)?;
+        let destination = destination(io, directory, origin, setup, &callee, msg)?;
         let Some(places) = io.journal.reserve() else {
             io.stats.calls_shed += 1;
             return Err(Failure { refusal: io.overloaded(), cause: ReleaseCause::NetworkFailure });
         };
-        if !slots.take(&io.shared.calls.clone(), None) {
+        if !caller_slots.take(&io.shared.calls.clone(), None) {
             return Err(Failure::new(503, ReleaseCause::LimitReached));
         }
         let delayed_offer = msg.body().is_empty();
@@ -146,24 +104,22 @@ impl Calls {
             io.stats.calls_shed += 1;
             return Err(Failure { refusal: io.overloaded(), cause: ReleaseCause::NetworkFailure });
         };
-        let sdp = if delayed_offer { None } else { relay_sdp(io, session, msg, Side::Caller) };
-        let started = self.start_callee(io, setup, &destination, hops, sdp.as_deref());
+        let offer = if delayed_offer { None } else { session::relay(io, session, msg, Side::Caller) };
+        let offer = offer.map(|offer| offer.sdp);
+        self.serial += 1;
+        let call_key = CallKey(self.serial);
+        let started = self.start_callee(io, call_key, setup, &destination, hops, offer.as_deref());
         let Some((client, callee_tag)) = started else {
             io.media.close(session);
             return Err(Failure::new(500, ReleaseCause::NetworkFailure));
         };
         let trying = io.response(msg, peer, 100, tag);
         io.respond(key, trying);
-        self.serial += 1;
-        let call_key = CallKey(self.serial);
-        if let Some(invite) = self.outgoing_invite(client) {
-            invite.call = call_key;
-        }
         self.servers.insert(key, call_key);
         self.live.insert(request_id(msg), call_key);
         self.tags.insert(tag.as_bytes().into(), (call_key, Side::Caller));
         self.tags.insert(callee_tag.as_bytes().into(), (call_key, Side::Callee));
-        let until = io.now.mono + ms(io.config.ring_timeout_ms);
+        let state = calling(io, !untried.is_empty());
         let trunk = matches!(origin, Origin::Trunk(_));
         let call = Call {
             setup: setup.clone(),
@@ -180,22 +136,29 @@ impl Calls {
                 challenged: false,
             },
             delayed_offer,
+            offer,
+            hops,
             early_sdp: None,
+            untried,
             media: Some(session),
             places,
-            _slots: slots,
-            state: State::Calling { until },
-            scheduled: Some(until),
+            _caller_slots: caller_slots,
+            callee_slots,
+            state,
+            scheduled: None,
         };
-        self.calls.insert(call_key, Box::new(call));
-        self.deadlines.insert((until, call_key));
+        let at = call.deadline();
+        self.calls.insert(call_key, Box::new(Call { scheduled: Some(at), ..call }));
+        self.deadlines.insert((at, call_key));
         io.stats.calls_admitted += 1;
         Ok(())
     }
 
-    fn start_callee(
+    /// Sends the callee's INVITE; its transaction and our tag.
+    pub(super) fn start_callee(
         &mut self,
         io: &mut Io,
+        key: CallKey,
         setup: &mut CallSetup,
         destination: &Destination,
         hops: u8,
@@ -210,13 +173,13 @@ impl Calls {
                 .via(hop.transport.as_str(), hop.sent_by, hop.branch.as_bytes())
                 .base(from.as_bytes(), destination.to.as_bytes(), call_id.as_bytes(), 1, &Method::Invite, hops)
                 .header(HeaderName::Contact, contact)
-                .header(HeaderName::Allow, ALLOW)
+                .header(HeaderName::Allow, ALLOW_IN_CALL)
         });
         if let Some(sdp) = sdp {
             builder = builder.body(SDP, sdp);
         }
         let bytes = io.finish(builder)?;
-        let client = self.send_invite(io, CallKey(0), bytes, destination.peer, destination.trunk)?;
+        let client = self.send_invite(io, key, bytes, destination.peer, destination.trunk)?;
         setup.b_sip_call_id = Some(call_id);
         Some((client, tag))
     }
@@ -235,6 +198,9 @@ impl Calls {
         if success && self.repeat_ack(io, client, msg) {
             return;
         }
+        if self.calls.get(&key).is_some_and(|call| call.callee.client == client) {
+            self.trunk_showed(key);
+        }
         let call = self.calls.get(&key).filter(|call| call.callee.client == client);
         let credentials = call.and_then(|call| call.callee.credentials.clone());
         match (call.map(|call| &call.state), msg.status()) {
@@ -249,7 +215,7 @@ impl Calls {
             }
             (Some(State::Releasing { .. }), 300..=699) => self.release_done(io, key),
             // Another fork has answered too. The same 200 again, before its ACK, is absorbed.
-            (Some(State::Answering { answer, .. } | State::Talking { answer, .. }), 200..=299)
+            (Some(State::Answering { answer, .. } | State::Talking(Talk { answer, .. })), 200..=299)
                 if !answer.dialog.matches(msg) =>
             {
                 self.release_answer(io, client, msg, credentials);
@@ -268,10 +234,13 @@ impl Calls {
             call.pdd_ms.get_or_insert_with(|| ms_between(call.invited.mono, io.now.mono));
         }
         // An offer in an 18x would have to be answered in a PRACK, which we don't support.
-        let sdp =
-            call.media.filter(|_| !call.delayed_offer).and_then(|session| relay_sdp(io, session, msg, Side::Callee));
-        if let Some(sdp) = &sdp {
-            call.early_sdp = Some(sdp.clone());
+        let early = call
+            .media
+            .filter(|_| !call.delayed_offer)
+            .and_then(|media| session::relay(io, media, msg, Side::Callee));
+        let sdp = early.map(|early| early.sdp);
+        if sdp.is_some() {
+            call.early_sdp.clone_from(&sdp);
         }
         // 199 says that one fork is over: nothing to the caller.
         if !matches!(status, 180..=183) {
@@ -288,10 +257,14 @@ impl Calls {
         io.respond(caller.key, response);
     }
 
-    /// A final refusal by the callee: once a challenge is answered, otherwise it is the caller's.
+    /// A final refusal by the callee: once a challenge is answered, another trunk is tried where that may help,
+    /// otherwise it is the caller's.
     fn callee_refused(&mut self, io: &mut Io, key: CallKey, client: ClientKey, msg: &Message) {
         let status = msg.status();
         if matches!(status, 401 | 407) && self.answer_challenge(io, key, client, msg) {
+            return;
+        }
+        if self.try_next_trunk(io, key, status, true) {
             return;
         }
         let rang = self.calls.get(&key).is_some_and(|call| call.rang);
@@ -327,6 +300,10 @@ impl Calls {
         let Some(call) = self.calls.get(&key).filter(|call| call.callee.client == client) else { return };
         match call.state {
             State::Calling { .. } => {
+                if self.try_next_trunk(io, key, status, true) {
+                    return;
+                }
+                let Some(call) = self.calls.get(&key) else { return };
                 let cause = match status {
                     408 => ReleaseCause::from_status(408, call.rang),
                     _ => ReleaseCause::NoResponse,
@@ -334,7 +311,7 @@ impl Calls {
                 self.fail(io, key, Refusal::new(status), cause);
             }
             State::Releasing { .. } => self.release_done(io, key),
-            State::Answering { .. } | State::Talking { .. } => {}
+            State::Answering { .. } | State::Talking(_) => {}
         }
     }
 
@@ -352,7 +329,7 @@ impl Calls {
         match call.state {
             State::Calling { .. } => self.give_up(io, key, 487, cause),
             State::Answering { .. } => self.abort(io, key, 487, cause, true),
-            State::Releasing { .. } | State::Talking { .. } => {}
+            State::Releasing { .. } | State::Talking(_) => {}
         }
     }
 
@@ -402,241 +379,6 @@ pub(super) fn request_id(msg: &Message) -> Box<[u8]> {
     [msg.call_id(), cseq.as_bytes(), tag].join(&b'\n').into()
 }
 
-/// Who calls: a trunk is known by its address, a subscriber proves itself.
-fn origin(io: &mut Io, directory: &Directory, msg: &Message, peer: Peer) -> Result<Origin, Refusal> {
-    if let Some(trunk) = directory.trunk_by_address(peer.remote) {
-        return Ok(Origin::Trunk(Arc::clone(trunk)));
-    }
-    let from = msg.from().map_err(|_| Refusal::new(400))?;
-    let uri = msg.uri().map_err(|_| Refusal::new(400))?;
-    let domain = directory
-        .domain_by_name(&from.uri.host_text())
-        .or_else(|| directory.domain_by_name(&uri.host_text()))
-        .ok_or_else(|| Refusal::new(403))?;
-    let subscriber = authenticate(io, directory, domain, msg, Role::Proxy)?;
-    Ok(Origin::Subscriber { subscriber, domain: Arc::clone(domain) })
-}
-
-/// What is known of the call from the start; none when the directory lacks a part.
-fn setup(io: &Io, directory: &Directory, origin: &Origin, msg: &Message) -> Option<CallSetup> {
-    let (a, calling) = match origin {
-        Origin::Subscriber { subscriber, domain } => {
-            (subscriber_party(directory, subscriber, domain)?, directory.calling_number(subscriber.id))
-        }
-        Origin::Trunk(trunk) => {
-            let from = msg.from().ok().and_then(|from| from.uri.user_text());
-            (trunk_party(trunk), from.and_then(|user| numbering::from_trunk(&user)))
-        }
-    };
-    let dialled = msg.uri().ok().and_then(|uri| uri.user_text()).unwrap_or_default();
-    Some(CallSetup {
-        call: CallId::new(io.ids.as_ref()),
-        invited_at: io.now.utc,
-        a,
-        b: None,
-        dialled: dialled.chars().take(DIALLED_MAX).collect(),
-        called: None,
-        calling,
-        a_sip_call_id: String::from_utf8_lossy(msg.call_id()).chars().take(SIP_CALL_ID_MAX).collect(),
-        b_sip_call_id: None,
-    })
-}
-
-fn subscriber_party(directory: &Directory, subscriber: &Subscriber, domain: &Domain) -> Option<Party> {
-    Some(Party::Subscriber(SubscriberParty {
-        subscriber: subscriber.id,
-        account: subscriber.account,
-        path: directory.account(subscriber.account)?.path.clone(),
-        domain: domain.id,
-        domain_name: domain.name.clone(),
-        site: subscriber.site,
-        extension: subscriber.extension.clone(),
-    }))
-}
-
-fn trunk_party(trunk: &Trunk) -> Party {
-    Party::Trunk(TrunkParty { trunk: trunk.id, account: trunk.account, path: trunk.path.clone() })
-}
-
-/// What must hold of any INVITE that is passed on; the hops that are left.
-fn check(msg: &Message) -> Result<u8, Failure> {
-    let incompatible = ReleaseCause::Incompatible;
-    let hops = msg.max_forwards().unwrap_or(MAX_FORWARDS);
-    if hops == 0 {
-        return Err(Failure::new(483, ReleaseCause::NetworkFailure));
-    }
-    for name in [HeaderName::Require, HeaderName::ProxyRequire] {
-        if let Some(required) = msg.header(name) {
-            let refusal = Refusal::new(420).with(HeaderName::Unsupported, required);
-            return Err(Failure { refusal, cause: incompatible });
-        }
-    }
-    match msg.uri().map(|uri| uri.scheme) {
-        Ok(Scheme::Sip | Scheme::Sips | Scheme::Tel) => Ok(hops - 1),
-        Ok(Scheme::Other) => Err(Failure::new(416, incompatible)),
-        Err(_) => Err(Failure::new(400, incompatible)),
-    }
-}
-
-fn check_offer(msg: &Message) -> Result<(), Failure> {
-    if !msg.content_type().eq_ignore_ascii_case(SDP.as_bytes()) {
-        let refusal = Refusal::new(415).with(HeaderName::Accept, SDP);
-        return Err(Failure { refusal, cause: ReleaseCause::Incompatible });
-    }
-    Sdp::parse(msg.body()).map(|_| ()).map_err(|_| Failure::new(488, ReleaseCause::Incompatible))
-}
-
-fn route(directory: &Directory, origin: &Origin, setup: &CallSetup, msg: &Message) -> Result<Route, Failure> {
-    let uri = msg.uri().map_err(|_| Failure::new(400, ReleaseCause::Incompatible))?;
-    let user = uri.user_text().unwrap_or_default();
-    let found = match origin {
-        Origin::Subscriber { subscriber, domain } => {
-            // A `tel:` URI has no host: it is dialled in the caller's own domain.
-            let host = if uri.scheme == Scheme::Tel { domain.name.as_str().to_owned() } else { uri.host_text() };
-            routing::from_subscriber(directory, subscriber, setup.a.account().1, &user, &host)
-        }
-        Origin::Trunk(trunk) => routing::from_trunk(directory, trunk, &user),
-    };
-    found.map_err(|error| match error {
-        Unroutable::Unknown => Failure::new(404, ReleaseCause::UnallocatedNumber),
-        Unroutable::NoTrunk { .. } => Failure::new(503, ReleaseCause::NoRoute),
-    })
-}
-
-/// The one callee, with a place taken on everything that limits the call.
-enum Chosen {
-    Subscriber { subscriber: Arc<Listed<Subscriber>>, domain: Arc<Domain> },
-    Trunk(Arc<Listed<Trunk>>),
-}
-
-fn choose(
-    io: &Io,
-    directory: &Directory,
-    origin: &Origin,
-    setup: &mut CallSetup,
-    route: &Route,
-    slots: &mut Slots,
-) -> Result<Chosen, Failure> {
-    let limited = || Failure { refusal: io.overloaded(), cause: ReleaseCause::LimitReached };
-    let caller_admitted = match origin {
-        Origin::Subscriber { subscriber, .. } => slots.take(&subscriber.calls, subscriber.call_limit),
-        Origin::Trunk(trunk) => slots.take(&trunk.calls, trunk.call_limit),
-    };
-    if !caller_admitted {
-        return Err(limited());
-    }
-    let chosen = match &route.target {
-        Target::Subscriber(subscriber) => {
-            let absent = || Failure::new(480, ReleaseCause::SubscriberAbsent);
-            if !subscriber.enabled || !directory.account_enabled(subscriber.account) {
-                return Err(absent());
-            }
-            let domain = directory.domain(subscriber.domain).ok_or_else(absent)?;
-            setup.b = subscriber_party(directory, subscriber, domain);
-            if !slots.take(&subscriber.calls, subscriber.call_limit) {
-                return Err(Failure::new(486, ReleaseCause::UserBusy));
-            }
-            Chosen::Subscriber { subscriber: Arc::clone(subscriber), domain: Arc::clone(domain) }
-        }
-        Target::Trunks(trunks) => {
-            let up: SmallVec<[_; 4]> = trunks.iter().filter(|trunk| io.shared.trunks.is_up(trunk.id)).collect();
-            if up.is_empty() {
-                return Err(Failure::new(503, ReleaseCause::NoRoute));
-            }
-            let free = up.into_iter().find(|trunk| slots.take(&trunk.calls, trunk.call_limit)).ok_or_else(limited)?;
-            setup.b = Some(trunk_party(free));
-            Chosen::Trunk(Arc::clone(free))
-        }
-    };
-    // A call within one account counts there once.
-    let mut counted: SmallVec<[AccountId; 16]> = SmallVec::new();
-    for party in [Some(&setup.a), setup.b.as_ref()].into_iter().flatten() {
-        for account in directory.ancestry(party.account().1) {
-            if counted.contains(&account.id) {
-                continue;
-            }
-            counted.push(account.id);
-            if !slots.take(&account.calls, account.call_limit) {
-                return Err(limited());
-            }
-        }
-    }
-    Ok(chosen)
-}
-
-fn destination(
-    io: &Io,
-    directory: &Directory,
-    origin: &Origin,
-    setup: &CallSetup,
-    target: &Chosen,
-    msg: &Message,
-) -> Result<Destination, Failure> {
-    match target {
-        Chosen::Subscriber { subscriber, domain } => {
-            let shard = shard::of_address(&subscriber.username, domain.name.as_str(), io.shard.count);
-            let binding = io
-                .shared
-                .location
-                .latest(shard, subscriber.id, io.now.utc)
-                .ok_or_else(|| Failure::new(480, ReleaseCause::SubscriberAbsent))?;
-            Ok(Destination {
-                peer: Peer::udp(binding.source, binding.listener),
-                uri: binding.contact.into(),
-                to: format!("<sip:{}@{}>", subscriber.username, domain.name),
-                from: from_towards(directory, origin, setup, subscriber, domain, msg),
-                credentials: None,
-                trunk: false,
-            })
-        }
-        Chosen::Trunk(trunk) => {
-            let called = setup.called.ok_or_else(|| Failure::new(404, ReleaseCause::UnallocatedNumber))?;
-            let peer = Peer::udp(trunk.address, 0);
-            let credentials =
-                trunk.credentials.as_ref().map(|c| DigestClient::new(c.username.clone(), c.password.clone()));
-            Ok(Destination {
-                peer,
-                uri: format!("sip:{called}@{}", trunk.address),
-                to: format!("<sip:{called}@{}>", host_of(trunk.address)),
-                from: format!("<sip:{}@{}>", presented(setup.calling), io.sent_by(peer)),
-                credentials,
-                trunk: true,
-            })
-        }
-    }
-}
-
-/// The caller as the callee sees it: colleagues by extension, others by number, else by name.
-fn from_towards(
-    directory: &Directory,
-    origin: &Origin,
-    setup: &CallSetup,
-    callee: &Subscriber,
-    callee_domain: &Domain,
-    msg: &Message,
-) -> String {
-    let Origin::Subscriber { subscriber, domain } = origin else {
-        return format!("<sip:{}@{}>", presented(setup.calling), callee_domain.name);
-    };
-    let number = directory.calling_number(subscriber.id).map(|number| number.to_string());
-    let extension = subscriber.extension.clone().filter(|_| subscriber.account == callee.account);
-    let user = extension.or(number).unwrap_or_else(|| subscriber.username.clone());
-    let display = msg.from().ok().and_then(|from| std::str::from_utf8(from.display).ok()).unwrap_or_default();
-    let space = if display.is_empty() { "" } else { " " };
-    format!("{display}{space}<sip:{user}@{}>", domain.name)
-}
-
-fn presented(calling: Option<E164>) -> String {
-    calling.map_or_else(|| "anonymous".to_owned(), |number| number.to_string())
-}
-
-fn host_of(address: SocketAddr) -> String {
-    match address {
-        SocketAddr::V4(v4) => v4.ip().to_string(),
-        SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
-    }
-}
-
 /// The INVITE again, with credentials, the next CSeq and a fresh branch (RFC 3261, section 22.2).
 fn repeat_with(io: &mut Io, invite: &Message, peer: Peer, name: HeaderName, value: &[u8]) -> Option<Bytes> {
     let cseq = invite.cseq().ok()?.0.saturating_add(1);
@@ -648,7 +390,7 @@ fn repeat_with(io: &mut Io, invite: &Message, peer: Peer, name: HeaderName, valu
             .via(hop.transport.as_str(), hop.sent_by, hop.branch.as_bytes())
             .base(from, to, invite.call_id(), cseq, &Method::Invite, hops)
             .header(HeaderName::Contact, contact)
-            .header(HeaderName::Allow, ALLOW)
+            .header(HeaderName::Allow, ALLOW_IN_CALL)
             .header(name, value)
     });
     if !invite.body().is_empty() {

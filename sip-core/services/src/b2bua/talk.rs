@@ -8,9 +8,8 @@ use model::event::fact::{Ended, Fact, INTERIM_PERIOD_MS, Interim, ReleasedBy};
 use sip_engine::{Due, Peer, ServerKey};
 use sip_message::Message;
 
-use super::Calls;
-use super::answer::relay_sdp;
-use super::call::{CallKey, Confirmation, State, ms, ms_between, next_hop};
+use super::call::{CallKey, Confirmation, State, Talk, ms, ms_between, next_hop};
+use super::{Calls, session};
 use crate::config::ServicesConfig;
 use crate::io::Io;
 
@@ -26,23 +25,31 @@ pub(super) fn media_period(config: &ServicesConfig) -> Duration {
 }
 
 impl Calls {
-    /// The caller's ACK.
-    pub(super) fn acknowledged(&mut self, io: &mut Io, key: CallKey, msg: &Message) {
+    /// An ACK for a 200 of ours: to the INVITE, or to a re-INVITE.
+    pub(super) fn acknowledged(&mut self, io: &mut Io, key: CallKey, side: Side, msg: &Message) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        if !call.caller.dialog.matches(msg) {
+        if !call.dialog_mut(side).is_some_and(|dialog| dialog.matches(msg)) {
+            return;
+        }
+        if self.change_acknowledged(io, key, side, msg) || side == Side::Callee {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let number = |message: &Message| message.cseq().map(|(number, _)| number).ok();
+        if number(msg) != number(&call.caller.invite) {
             return;
         }
         let (delayed, client, media) = (call.delayed_offer, call.callee.client, call.media);
-        let State::Talking { answer, confirmation, .. } = &mut call.state else { return };
-        if matches!(confirmation, Confirmation::Received) {
+        let Some(talk) = call.talk_mut() else { return };
+        if matches!(talk.confirmation, Confirmation::Received) {
             return;
         }
-        *confirmation = Confirmation::Received;
+        talk.confirmation = Confirmation::Received;
         if delayed {
-            let dialog = answer.dialog.clone();
-            let sdp = media.and_then(|session| relay_sdp(io, session, msg, Side::Caller));
-            self.send_ack(io, client, &dialog, sdp.as_deref());
-            if sdp.is_none() {
+            let dialog = talk.answer.dialog.clone();
+            let answer = media.and_then(|session| session::relay(io, session, msg, Side::Caller));
+            self.send_ack(io, client, &dialog, answer.as_ref().map(|answer| &answer.sdp[..]));
+            if answer.is_none() {
                 // The offer was not answered: there is no session to talk in.
                 self.end(io, key, ReleaseCause::Incompatible, ReleasedBy::Network);
             }
@@ -57,7 +64,7 @@ impl Calls {
             Side::Callee => ReleasedBy::Callee,
         };
         match (self.calls.get(&key).map(|call| &call.state), side) {
-            (Some(State::Talking { .. }), _) => self.end(io, key, ReleaseCause::NormalClearing, by),
+            (Some(State::Talking(_)), _) => self.end(io, key, ReleaseCause::NormalClearing, by),
             (Some(State::Answering { .. }), Side::Callee) => self.abort(io, key, 480, ReleaseCause::NoAnswer, false),
             // A caller may end its early dialog this way too (RFC 3261, section 15).
             (Some(State::Calling { .. } | State::Answering { .. }), _) => self.caller_gave_up(io, key),
@@ -68,28 +75,34 @@ impl Calls {
     /// Something is due in an answered call.
     pub(super) fn talk_timeout(&mut self, io: &mut Io, key: CallKey) {
         let now = io.now.mono;
-        let Some(call) = self.calls.get_mut(&key) else { return };
-        let State::Talking { answer, confirmation, interim_at, media_at, end_at } = &mut call.state else { return };
-        if now >= *end_at {
+        let Some(talk) = self.calls.get_mut(&key).and_then(|call| call.talk_mut()) else { return };
+        if now >= talk.end_at {
             return self.end(io, key, ReleaseCause::DurationLimit, ReleasedBy::Network);
         }
-        if let Confirmation::Awaited(retransmit) = confirmation {
+        if let Confirmation::Awaited(retransmit) = &mut talk.confirmation {
             match retransmit.poll(now) {
                 Due::Send(bytes, peer) => io.transactions.send(bytes, peer),
                 Due::Wait(_) => {}
                 Due::Expired => return self.end(io, key, ReleaseCause::PeerLost, ReleasedBy::Network),
             }
         }
-        let elapsed_ms = ms_between(answer.at.mono, now);
-        if now >= *interim_at {
-            *interim_at += Duration::from_millis(INTERIM_PERIOD_MS.unsigned_abs());
-            io.journal.append(Fact::Interim(Interim { call: call.setup.call, at: io.now.utc, elapsed_ms }));
+        if !self.change_timeout(io, key) {
+            return;
         }
-        if now >= *media_at {
-            *media_at = now + media_period(&io.config);
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let (id, media) = (call.setup.call, call.media);
+        let Some(talk) = call.talk_mut() else { return };
+        if now >= talk.interim_at {
+            talk.interim_at += Duration::from_millis(INTERIM_PERIOD_MS.unsigned_abs());
+            let elapsed_ms = ms_between(talk.answer.at.mono, now);
+            io.journal.append(Fact::Interim(Interim { call: id, at: io.now.utc, elapsed_ms }));
+        }
+        if now >= talk.media_at {
+            talk.media_at = now + media_period(&io.config);
             let limit = i64::from(io.config.media_timeout_ms);
             // Absent while the call is on hold. Silence is counted from the answer at the earliest.
-            let silence = call.media.and_then(|session| io.media.snapshot(session).silence_ms);
+            let elapsed_ms = ms_between(talk.answer.at.mono, now);
+            let silence = media.and_then(|session| io.media.snapshot(session).silence_ms);
             let silence = silence.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX).min(elapsed_ms));
             if limit > 0 && silence.is_some_and(|silence| silence >= limit) {
                 self.end(io, key, ReleaseCause::MediaTimeout, ReleasedBy::Network);
@@ -99,10 +112,11 @@ impl Calls {
 
     /// Ends an answered call: BYE to each side that has not hung up itself, and the `ended` record.
     pub(super) fn end(&mut self, io: &mut Io, key: CallKey, cause: ReleaseCause, by: ReleasedBy) {
+        self.drop_exchange(io, key);
         let Some(call) = self.calls.get_mut(&key) else { return };
         let media = call.media.take().map(|session| io.media.close(session));
         let (delayed, client) = (call.delayed_offer, call.callee.client);
-        let State::Talking { answer, confirmation, .. } = &call.state else { return };
+        let State::Talking(Talk { answer, confirmation, .. }) = &call.state else { return };
         let fact = Ended {
             answered: call.answered(answer),
             ended_at: io.now.utc,

@@ -1,9 +1,12 @@
 //! Phones, a core of several shards, a carrier, and a seeded network that loses and reorders, in simulated time.
 
 mod calls;
+mod change;
 mod phone;
 mod races;
 mod registrations;
+mod sessions;
+mod trunks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,6 +31,7 @@ use crate::testing::{PASSWORD, TRUNK_PASSWORD, World};
 use crate::trunk::TrunkReason;
 use crate::{Core, Input, JournalPlaces, JournalPort, MediaPort, Output, Parts, ServicesConfig, Shared, Token, shard};
 
+pub use change::{Leg, OnChange, session};
 pub use phone::{Behaviour, OFFER, Phone};
 
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 5060);
@@ -191,6 +195,8 @@ pub const ALICE: usize = 0;
 pub const BOB: usize = 1;
 pub const CARRIER: usize = 2;
 pub const MALLORY: usize = 3;
+/// After [`Sim::plug_backup`].
+pub const BACKUP: usize = 4;
 
 impl Sim {
     pub fn new(shards: u16, seed: u64) -> Self {
@@ -249,6 +255,13 @@ impl Sim {
             serial: 0,
             random: seed | 1,
         }
+    }
+
+    /// Connects the carrier behind the backup trunk.
+    pub fn plug_backup(&mut self) {
+        let address = self.world.backup_trunk.address;
+        self.phones.push(Phone::new(address, SERVER, "backup", "alpha.example", TRUNK_PASSWORD, 78));
+        assert_eq!(self.phones.len(), BACKUP + 1);
     }
 
     pub fn random(&mut self, below: u64) -> u64 {

@@ -14,6 +14,8 @@ use sip_engine::{
 use sip_message::build::{RequestBuilder, ResponseBuilder};
 use sip_message::{HeaderName, Message, Method, reason_of};
 
+use super::change::{Asked, Change, OnChange};
+
 /// What a phone does with a call that comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
@@ -27,6 +29,12 @@ pub enum Behaviour {
     Silent,
     /// 200 even after a CANCEL came: the answer crosses it.
     AnswerOnCancel,
+    /// 180, and this final status after so many milliseconds.
+    RingThenRefuse(u64, u16),
+    /// 183 with a session, and this final status after so many milliseconds.
+    EarlyThenRefuse(u64, u16),
+    /// Nothing for so many milliseconds, then 200; deaf to a CANCEL.
+    AnswerLate(u64),
     /// As [`Behaviour::Answer`] after a challenge; BYE is challenged as well, and an ACK without the credentials of its
     /// INVITE is not heard.
     Challenge(u64),
@@ -36,9 +44,9 @@ pub enum Behaviour {
 #[derive(Debug)]
 pub struct Placed {
     client: ClientKey,
-    invite: Message,
+    pub invite: Message,
     challenged: bool,
-    dialog: Option<Dialog>,
+    pub(super) dialog: Option<Dialog>,
     /// Provisional statuses that were heard, in order, without repetitions.
     pub progress: Vec<u16>,
     /// The final status.
@@ -57,7 +65,7 @@ pub struct Got {
     pub invite: Message,
     key: ServerKey,
     tag: String,
-    dialog: Dialog,
+    pub(super) dialog: Dialog,
     answer_at: Option<Instant>,
     repeat: Option<Retransmit>,
     pub answered: bool,
@@ -84,12 +92,21 @@ pub struct Phone {
     pub signed_uri: Option<&'static str>,
     /// The body of its 200.
     pub answer_body: &'static str,
+    pub on_change: OnChange,
+    /// Changes of a session that this phone has asked for.
+    pub changes: Vec<Change>,
+    /// Changes that it was asked for.
+    pub asked: Vec<Asked>,
+    /// Other requests within calls that it got: method and body.
+    pub heard: Vec<(Method, Vec<u8>)>,
+    /// The answers to those that it sent: status and body.
+    pub replies: Vec<(u16, Vec<u8>)>,
     password: String,
     server: SocketAddr,
     register: Option<(ClientKey, Message)>,
     register_seq: u32,
-    tokens: Tokens,
-    transactions: Transactions,
+    pub(super) tokens: Tokens,
+    pub(super) transactions: Transactions,
 }
 
 pub const OFFER: &str =
@@ -112,6 +129,11 @@ impl Phone {
             expires: None,
             signed_uri: None,
             answer_body: OFFER,
+            on_change: OnChange::Accept,
+            changes: Vec::new(),
+            asked: Vec::new(),
+            heard: Vec::new(),
+            replies: Vec::new(),
             password: password.to_owned(),
             server,
             register: None,
@@ -121,15 +143,15 @@ impl Phone {
         }
     }
 
-    fn peer(&self) -> Peer {
+    pub(super) fn peer(&self) -> Peer {
         Peer::udp(self.server, 0)
     }
 
-    fn contact(&self) -> String {
+    pub(super) fn contact(&self) -> String {
         format!("<sip:{}@{}>", self.user, self.address)
     }
 
-    fn credentials(&self) -> DigestClient {
+    pub(super) fn credentials(&self) -> DigestClient {
         DigestClient::new(self.user.clone(), Secret::new(self.password.clone()))
     }
 
@@ -193,7 +215,7 @@ impl Phone {
         self.transactions.cancel(now, self.placed[call].client);
     }
 
-    fn hop<T>(&mut self, write: impl FnOnce(&Hop<'_>) -> T) -> T {
+    pub(super) fn hop<T>(&mut self, write: impl FnOnce(&Hop<'_>) -> T) -> T {
         let (branch, sent_by) = (self.tokens.branch(), self.address.to_string());
         write(&Hop { transport: Transport::Udp, sent_by: sent_by.as_bytes(), branch: &branch })
     }
@@ -240,11 +262,12 @@ impl Phone {
                 }
             }
         }
+        self.change_timeout(now);
     }
 
     pub fn next_timeout(&self) -> Option<Instant> {
         let got = self.got.iter().flat_map(|g| [g.answer_at, g.repeat.as_ref().map(Retransmit::next_timeout)]);
-        got.flatten().chain(self.transactions.next_timeout()).min()
+        got.flatten().chain(self.transactions.next_timeout()).chain(self.change_next_timeout()).min()
     }
 
     pub fn transmit(&mut self) -> Option<(Bytes, SocketAddr)> {
@@ -260,6 +283,9 @@ impl Phone {
                     if let Some(at) = self.got.iter().position(|got| Some(got.key) == invite) {
                         self.cancelled(now, at);
                     }
+                    if let Some(invite) = invite {
+                        self.change_asked_cancelled(now, invite);
+                    }
                 }
                 TransactionEvent::Ack { msg, .. } => {
                     let credentials = msg.header(HeaderName::ProxyAuthorization);
@@ -268,6 +294,9 @@ impl Phone {
                         if challenged && credentials != got.invite.header(HeaderName::ProxyAuthorization) {
                             continue;
                         }
+                    self.change_acknowledged(&msg);
+                    let first = |got: &&mut Got| got.invite.cseq().unwrap().0 == msg.cseq().unwrap().0;
+                    for got in self.got.iter_mut().filter(|got| got.dialog.matches(&msg)).filter(first) {
                         got.repeat = None;
                         got.acknowledged = true;
                         got.ack_body = msg.body().to_vec();
@@ -275,6 +304,7 @@ impl Phone {
                 }
                 TransactionEvent::Response { key, msg } => self.answered(now, key, &msg),
                 TransactionEvent::Timeout { key } => {
+                    self.change_unanswered(key);
                     if let Some(placed) = self.placed.iter_mut().find(|placed| placed.client == key) {
                         placed.status.get_or_insert(408);
                     }
@@ -284,7 +314,7 @@ impl Phone {
         }
     }
 
-    fn response<'a>(&self, msg: &'a Message, peer: Peer, status: u16, tag: &str) -> ResponseBuilder<'a> {
+    pub(super) fn response<'a>(&self, msg: &'a Message, peer: Peer, status: u16, tag: &str) -> ResponseBuilder<'a> {
         ResponseBuilder::response_to(msg, status, reason_of(status))
             .source(peer.remote)
             .to_tag(tag.as_bytes())
@@ -292,13 +322,20 @@ impl Phone {
             .header(HeaderName::Contact, self.contact())
     }
 
-    fn reply(&mut self, now: Instant, key: ServerKey, msg: &Message, peer: Peer, status: u16, tag: &str) {
+    pub(super) fn reply(&mut self, now: Instant, key: ServerKey, msg: &Message, peer: Peer, status: u16, tag: &str) {
         let bytes = self.response(msg, peer, status, tag).finish().unwrap();
         self.transactions.respond(now, key, bytes);
     }
 
     fn requested(&mut self, now: Instant, key: ServerKey, msg: &Message, peer: Peer) {
         match msg.method() {
+            Method::Invite | Method::Update if msg.to().unwrap().tag().is_some() => {
+                self.change_asked(now, key, msg, peer);
+            }
+            Method::Info | Method::Message => {
+                self.heard.push((msg.method().clone(), msg.body().to_vec()));
+                self.reply(now, key, msg, peer, 200, "i");
+            }
             Method::Invite => self.rung(now, key, msg, peer),
             Method::Bye if self.challenges(msg) => self.challenge(now, key, msg, peer, "b"),
             Method::Bye => {
@@ -345,9 +382,29 @@ impl Phone {
             Behaviour::Refuse(status) => return self.reply(now, key, msg, peer, status, &tag),
             Behaviour::Challenge(_) if self.challenges(msg) => return self.challenge(now, key, msg, peer, &tag),
             Behaviour::Answer(after) | Behaviour::Challenge(after) => Some(now + Duration::from_millis(after)),
+            Behaviour::Challenge(_) if msg.header(HeaderName::ProxyAuthorization).is_none() => {
+                let bytes = self
+                    .response(msg, peer, 407, &tag)
+                    .header(HeaderName::ProxyAuthenticate, "Digest realm=\"carrier\", nonce=\"n\", qop=\"auth\"")
+                    .finish()
+                    .unwrap();
+                return self.transactions.respond(now, key, bytes);
+            }
+            Behaviour::Answer(after)
+            | Behaviour::Challenge(after)
+            | Behaviour::AnswerLate(after)
+            | Behaviour::RingThenRefuse(after, _)
+            | Behaviour::EarlyThenRefuse(after, _) => Some(now + Duration::from_millis(after)),
             Behaviour::Ring | Behaviour::AnswerOnCancel => None,
         };
-        self.reply(now, key, msg, peer, 180, &tag);
+        match self.behaviour {
+            Behaviour::AnswerLate(_) => {}
+            Behaviour::EarlyThenRefuse(..) => {
+                let bytes = self.response(msg, peer, 183, &tag).body("application/sdp", OFFER).finish().unwrap();
+                self.transactions.respond(now, key, bytes);
+            }
+            _ => self.reply(now, key, msg, peer, 180, &tag),
+        }
         self.got.push(Got {
             invite: msg.clone(),
             key,
@@ -367,6 +424,11 @@ impl Phone {
         let peer = self.peer();
         let (msg, tag, key) = (self.got[at].invite.clone(), self.got[at].tag.clone(), self.got[at].key);
         let bytes = self.response(&msg, peer, 200, &tag).body("application/sdp", self.answer_body).finish().unwrap();
+        if let Behaviour::RingThenRefuse(_, status) | Behaviour::EarlyThenRefuse(_, status) = self.behaviour {
+            self.got[at].answer_at = None;
+            return self.reply(now, key, &msg, peer, status, &tag);
+        }
+        let bytes = self.response(&msg, peer, 200, &tag).body("application/sdp", OFFER).finish().unwrap();
         self.transactions.respond(now, key, bytes.clone());
         let timers = self.transactions.config().timers;
         let got = &mut self.got[at];
@@ -377,7 +439,7 @@ impl Phone {
 
     fn cancelled(&mut self, now: Instant, at: usize) {
         self.got[at].cancelled = true;
-        if self.got[at].answered {
+        if self.got[at].answered || matches!(self.behaviour, Behaviour::AnswerLate(_)) {
             return;
         }
         if self.behaviour == Behaviour::AnswerOnCancel {
@@ -395,7 +457,9 @@ impl Phone {
         {
             return self.register_answered(now, &request, msg);
         }
-        let Some(at) = self.placed.iter().position(|placed| placed.client == key) else { return };
+        let Some(at) = self.placed.iter().position(|placed| placed.client == key) else {
+            return self.change_answered(now, key, msg);
+        };
         let placed = &mut self.placed[at];
         match msg.status() {
             100 => {}
