@@ -1,12 +1,16 @@
 //! Calls from end to end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use media_engine::Side;
 use model::cause::ReleaseCause;
 use model::event::fact::{Fact, Party, ReleasedBy};
+use sip_message::Method;
 
-use super::{ALICE, BOB, Behaviour, CARRIER, Disk, MALLORY, Network, OFFER, Sim};
+use super::{
+    ALICE, BACKUP, BOB, Behaviour, CARRIER, Disk, Leg, MALLORY, Network, OFFER, OnChange, Sim, session,
+};
 use crate::directory::{Account, DirectoryEntry, Subscriber, Trunk};
 use crate::testing::World;
 use crate::{Input, ServicesConfig};
@@ -338,10 +342,18 @@ fn a_long_call_leaves_interim_facts_and_can_be_hung_up_by_an_operator() {
     assert_eq!(ended(&sim).cause, ReleaseCause::AdministrativeClearing);
 }
 
+/// What a storm has seen: kinds of facts, statuses of changes, and how often another trunk was tried.
+struct Storm {
+    kinds: Vec<&'static str>,
+    changes: Vec<u16>,
+    failovers: u64,
+}
+
 /// The property over a bad network: whatever is lost, doubled, reordered, cancelled or refused, each admitted call has
 /// one end, and all that it held comes back. [`Sim::finish`] checks it.
-fn storm(seed: u64) -> Vec<&'static str> {
-    let mut sim = Sim::new(3, seed);
+fn storm(seed: u64) -> Storm {
+    let mut sim = Sim::new(4, seed);
+    sim.plug_backup();
     sim.register();
     sim.network = Network::BAD;
     let behaviours = [
@@ -352,22 +364,53 @@ fn storm(seed: u64) -> Vec<&'static str> {
         Behaviour::Silent,
         Behaviour::AnswerOnCancel,
         Behaviour::Challenge(10),
+        Behaviour::Refuse(503),
+        Behaviour::RingThenRefuse(300, 500),
+        Behaviour::EarlyThenRefuse(300, 503),
     ];
+    let changes = [OnChange::Accept, OnChange::Accept, OnChange::Refuse(488), OnChange::Wait, OnChange::Refuse(481)];
+    let sessions = [session(5_000, ""), session(5_002, "sendonly"), session(5_004, "0.0.0.0"), String::new()];
     let disks = [Disk::After(2), Disk::After(2), Disk::After(600), Disk::Fails, Disk::Hangs];
     let mut live: Vec<usize> = Vec::new();
     for _ in 0..24 {
-        let pick = usize::try_from(sim.random(7)).unwrap();
+        let pick = usize::try_from(sim.random(10)).unwrap();
         sim.phones[BOB].behaviour = behaviours[pick];
         sim.phones[CARRIER].behaviour = behaviours[pick];
+        let pick = usize::try_from(sim.random(10)).unwrap();
+        sim.phones[BACKUP].behaviour = behaviours[pick];
+        for phone in [ALICE, BOB, CARRIER, BACKUP] {
+            let pick = usize::try_from(sim.random(5)).unwrap();
+            sim.phones[phone].on_change = changes[pick];
+        }
         let disk = usize::try_from(sim.random(5)).unwrap();
         sim.disk = disks[disk];
         let to = ["101", "00493012345", "bob"][usize::try_from(sim.random(3)).unwrap()];
-        live.push(sim.call(ALICE, to));
+        let offer = if sim.random(4) == 0 { "" } else { OFFER };
+        let now = sim.now.mono;
+        live.push(sim.phones[ALICE].call(now, to, offer));
         let pause = sim.random(1_200);
         sim.run(pause);
         let at = usize::try_from(sim.random(u64::try_from(live.len()).unwrap())).unwrap();
         let (call, now) = (live[at], sim.now.mono);
-        match sim.random(4) {
+        let pick = usize::try_from(sim.random(4)).unwrap();
+        let wanted = &sessions[pick];
+        // Both sides at once: now and then that is glare.
+        for phone in [ALICE, BOB, CARRIER, BACKUP] {
+            let leg = match sim.phones[phone].got.len() {
+                0 => Leg::Placed(call),
+                got => Leg::Got(got - 1),
+            };
+            match sim.random(6) {
+                0..=2 => {
+                    sim.phones[phone].change(now, leg, Method::Invite, wanted, OFFER);
+                }
+                3 => {
+                    sim.phones[phone].change(now, leg, Method::Update, wanted, "");
+                }
+                _ => {}
+            }
+        }
+        match sim.random(6) {
             0 => sim.phones[ALICE].cancel(now, call),
             1 => sim.phones[ALICE].hang_up(now, call),
             2 => {
@@ -401,22 +444,39 @@ fn storm(seed: u64) -> Vec<&'static str> {
         }
     }
     sim.finish();
-    sim.kinds()
+    let changes = sim.phones.iter().flat_map(|phone| &phone.changes).flat_map(|change| change.statuses.clone());
+    Storm {
+        kinds: sim.kinds(),
+        changes: changes.collect(),
+        failovers: sim.cores.iter().map(|core| core.stats().trunk_failovers).sum(),
+    }
 }
 
 #[test]
 fn every_call_has_one_end_whatever_the_network_does() {
-    let mut counts = std::collections::BTreeMap::new();
-    for seed in 1..=200 {
+    // The long run is asked for by TANDEM_SOAK.
+    let seeds = if std::env::var_os("TANDEM_SOAK").is_some() { 10_000 } else { 200 };
+    let (mut counts, mut changes, mut failovers) = (BTreeMap::new(), BTreeMap::new(), 0);
+    for seed in 1..=seeds {
         println!("seed {seed}");
-        for kind in storm(seed) {
+        let storm = storm(seed);
+        for kind in storm.kinds {
             *counts.entry(kind).or_insert(0) += 1;
         }
+        for status in storm.changes {
+            *changes.entry(status).or_insert(0) += 1;
+        }
+        failovers += storm.failovers;
     }
+    println!("{counts:?} {changes:?} {failovers} failovers");
     // The storm is worth something only if every end is common in it.
     for kind in ["attempted", "answered", "ended", "answer_aborted"] {
         assert!(counts.get(kind).is_some_and(|n| *n > 100), "{counts:?}");
     }
+    for status in [200, 488, 491, 481, 487] {
+        assert!(changes.get(&status).is_some_and(|n| *n > 50), "{changes:?}");
+    }
+    assert!(failovers > 100, "{failovers}");
 }
 
 #[test]
