@@ -44,6 +44,11 @@ pub struct ServicesConfig {
     /// How long a trunk may leave an INVITE without any response before the next trunk is tried, milliseconds. Too low:
     /// a slow path looks dead, and a call may reach two carriers; too high: callers wait in silence for a dead one.
     pub trunk_attempt_timeout_ms: u32,
+    /// First wait after a registration at a carrier has failed, seconds; it doubles with each failure. Too low: a
+    /// carrier that refuses us may lock the account; too high: a short outage lasts longer here.
+    pub trunk_register_retry_min_s: u32,
+    /// Longest of these waits, seconds. Too low: as above; too high: calls stay away long after the carrier is back.
+    pub trunk_register_retry_max_s: u32,
     /// Seconds in Retry-After of a 503. Too low: the load comes right back; too high: callers wait without need.
     pub retry_after_s: u32,
     /// Value of Server and User-Agent.
@@ -65,6 +70,8 @@ impl Default for ServicesConfig {
             trunk_misses_max: 2,
             trunk_answer_max_ms: 4_000,
             trunk_attempt_timeout_ms: 4_000,
+            trunk_register_retry_min_s: 10,
+            trunk_register_retry_max_s: 600,
             retry_after_s: 5,
             product: "Tandem".to_owned(),
         }
@@ -77,6 +84,9 @@ pub enum InvalidConfig {
     /// The three registration times are out of order.
     #[error("expires_min_s, expires_default_s and expires_max_s must rise in this order, and the first be at least 1")]
     Expires,
+    /// The two waits of a registration at a carrier are out of order.
+    #[error("trunk_register_retry_min_s must not exceed trunk_register_retry_max_s")]
+    Retry,
     /// A value that must not be zero is.
     #[error("{0} must not be 0")]
     Zero(&'static str),
@@ -100,6 +110,9 @@ impl ServicesConfig {
         if !rising {
             return Err(InvalidConfig::Expires);
         }
+        if self.trunk_register_retry_min_s > self.trunk_register_retry_max_s {
+            return Err(InvalidConfig::Retry);
+        }
         let zero = [
             ("contacts_max", self.contacts_max == 0),
             ("ring_timeout_ms", self.ring_timeout_ms == 0),
@@ -109,6 +122,7 @@ impl ServicesConfig {
             ("trunk_misses_max", self.trunk_misses_max == 0),
             ("trunk_answer_max_ms", self.trunk_answer_max_ms == 0),
             ("trunk_attempt_timeout_ms", self.trunk_attempt_timeout_ms == 0),
+            ("trunk_register_retry_min_s", self.trunk_register_retry_min_s == 0),
         ];
         if let Some((name, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(InvalidConfig::Zero(name));
@@ -134,6 +148,7 @@ mod tests {
         let check = |config: ServicesConfig, error| assert_eq!(config.validate(), Err(error));
         check(ServicesConfig { expires_min_s: 4_000, ..default.clone() }, InvalidConfig::Expires);
         check(ServicesConfig { ring_timeout_ms: 900_001, ..default.clone() }, InvalidConfig::RingTimeout);
+        check(ServicesConfig { trunk_register_retry_min_s: 601, ..default.clone() }, InvalidConfig::Retry);
         check(ServicesConfig { calls_max: 0, ..default.clone() }, InvalidConfig::Zero("calls_max"));
         check(ServicesConfig { product: "a\r\nb".to_owned(), ..default }, InvalidConfig::Product);
     }

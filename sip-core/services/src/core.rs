@@ -16,6 +16,7 @@ use crate::b2bua::Calls;
 use crate::config::ServicesConfig;
 use crate::io::{ALLOW, Io, SDP};
 use crate::ports::{Input, JournalPort, MediaPort, Output, Shared};
+use crate::outbound::Registrations;
 use crate::registrar::Registrar;
 use crate::shard::ShardIndex;
 use crate::stats::Stats;
@@ -52,6 +53,7 @@ pub struct Core {
     calls: Calls,
     registrar: Registrar,
     keepalive: Keepalive,
+    outbound: Registrations,
     heartbeat_at: Instant,
     sweep_at: Option<Instant>,
     draining: bool,
@@ -81,11 +83,14 @@ impl Core {
         let registrar = Registrar::new(&io);
         let mut keepalive = Keepalive::default();
         keepalive.sync(&mut io);
+        let mut outbound = Registrations::default();
+        outbound.sync(&mut io);
         let mut core = Self {
             io,
             calls: Calls::default(),
             registrar,
             keepalive,
+            outbound,
             heartbeat_at: now.mono,
             sweep_at: None,
             draining: false,
@@ -103,7 +108,10 @@ impl Core {
             Input::Timeout => self.timeout(),
             Input::JournalCommitted { token } => self.calls.journaled(&mut self.io, token, true),
             Input::JournalFailed { token } => self.calls.journaled(&mut self.io, token, false),
-            Input::DirectoryChanged => self.keepalive.sync(&mut self.io),
+            Input::DirectoryChanged => {
+                self.keepalive.sync(&mut self.io);
+                self.outbound.sync(&mut self.io);
+            }
             Input::Drain => self.draining = true,
             Input::HangupAll => {
                 self.draining = true;
@@ -138,6 +146,7 @@ impl Core {
             self.io.transactions.next_timeout(),
             self.calls.next_timeout(),
             self.keepalive.next_timeout(),
+            self.outbound.next_timeout(),
             self.sweep_at,
             heartbeat,
         ]
@@ -176,6 +185,7 @@ impl Core {
         self.events();
         self.calls.handle_timeout(&mut self.io);
         self.keepalive.handle_timeout(&mut self.io);
+        self.outbound.handle_timeout(&mut self.io);
         if self.sweep_at.is_some_and(|at| at <= now.mono) {
             self.registrar.sweep(&mut self.io);
             self.sweep_at = None;
@@ -215,7 +225,10 @@ impl Core {
             TransactionEvent::Cancel { key, invite, msg, peer } => self.calls.cancel(io, key, invite, &msg, peer),
             TransactionEvent::Ack { msg, .. } => self.calls.ack(io, &msg),
             TransactionEvent::Response { key, msg } => {
-                if !self.calls.response(io, key, &msg) && !self.keepalive.response(io, key, &msg) {
+                let known = self.calls.response(io, key, &msg)
+                    || self.keepalive.response(io, key, &msg)
+                    || self.outbound.response(io, key, &msg);
+                if !known {
                     io.stats.strays += 1;
                 }
             }
@@ -223,11 +236,13 @@ impl Core {
             TransactionEvent::Timeout { key } => {
                 if !self.calls.unanswered(io, key, 408) {
                     self.keepalive.timeout(io, key);
+                    self.outbound.timeout(io, key);
                 }
             }
             TransactionEvent::TransportError { key } => {
                 if !self.calls.unanswered(io, key, 503) {
                     self.keepalive.timeout(io, key);
+                    self.outbound.timeout(io, key);
                 }
             }
             TransactionEvent::ClientTerminated { key } => self.calls.forget(key),

@@ -94,6 +94,17 @@ pub struct TrunkCredentials {
     pub password: Secret<String>,
 }
 
+/// What a carrier wants that we register with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkRegistration {
+    /// Where REGISTER goes.
+    pub registrar: SocketAddr,
+    /// Host of our address of record there; its user is that of the credentials.
+    pub domain: String,
+    /// How long a registration is wished for, seconds.
+    pub expires_s: u32,
+}
+
 /// A trunk.
 #[derive(Debug, Clone)]
 pub struct Trunk {
@@ -109,6 +120,8 @@ pub struct Trunk {
     pub address: SocketAddr,
     /// For 401 and 407.
     pub credentials: Option<TrunkCredentials>,
+    /// Present when the carrier wants REGISTER from us; it needs credentials.
+    pub registration: Option<TrunkRegistration>,
     /// Concurrent calls; none: no limit.
     pub call_limit: Option<u32>,
     /// Lower is tried first.

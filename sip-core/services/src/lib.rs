@@ -21,6 +21,7 @@ mod io;
 pub mod limits;
 pub mod location;
 pub mod numbering;
+mod outbound;
 pub mod ports;
 pub mod recovery;
 mod registrar;

@@ -92,6 +92,7 @@ impl World {
                 username: "tandem".to_owned(),
                 password: Secret::new(TRUNK_PASSWORD.to_owned()),
             }),
+            registration: None,
             call_limit: None,
             priority: 1,
             keepalive_ms: 0,

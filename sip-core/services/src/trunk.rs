@@ -23,8 +23,14 @@ pub enum TrunkReason {
     Unanswered,
     /// It answered an OPTIONS.
     Answered,
-    /// It is no longer watched: removed, disabled, or its keepalive was turned off.
+    /// It is no longer watched: removed, disabled, or its keepalive or registration was turned off.
     Unwatched,
+    /// It refused our registration, with this status.
+    RegistrationRefused(u16),
+    /// Our registration there ended, and REGISTER gets no answer.
+    RegistrationExpired,
+    /// It accepted our registration.
+    Registered,
 }
 
 impl TrunkReason {
@@ -35,8 +41,39 @@ impl TrunkReason {
             Self::Unanswered => "unanswered",
             Self::Answered => "answered",
             Self::Unwatched => "unwatched",
+            Self::RegistrationRefused(_) => "registration_refused",
+            Self::RegistrationExpired => "registration_expired",
+            Self::Registered => "registered",
         }
     }
+}
+
+/// How our registration at a carrier stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistrationState {
+    /// The first answer is still waited for.
+    Pending,
+    /// We are registered until then, unless it is refreshed before.
+    Registered {
+        /// The end.
+        until: Timestamp,
+    },
+    /// The carrier refused; it is tried again.
+    Refused {
+        /// Its status.
+        status: u16,
+    },
+    /// The carrier does not answer, and what was registered has ended.
+    Expired,
+}
+
+/// Who says that a trunk is down. It is up when nobody does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Watch {
+    /// OPTIONS.
+    Keepalive,
+    /// REGISTER.
+    Registration,
 }
 
 /// A trunk that is down.
@@ -46,6 +83,8 @@ pub struct DownTrunk {
     pub trunk: TrunkId,
     /// Since when.
     pub since: Timestamp,
+    /// Why.
+    pub reason: TrunkReason,
 }
 
 /// The full set of trunks that are down, and how often it has changed.
@@ -53,46 +92,97 @@ pub struct DownTrunk {
 pub struct DownTrunks {
     /// Grows with each change: a detector that sees the same number has missed nothing.
     pub generation: u64,
-    down: imbl::HashMap<TrunkId, Timestamp>,
+    down: imbl::HashMap<(TrunkId, Watch), (Timestamp, TrunkReason)>,
 }
 
 impl DownTrunks {
-    /// The trunks that are down, in the order of their ids.
+    /// The trunks that are down, in the order of their ids, each once with what was first said of it.
     #[must_use]
     pub fn list(&self) -> Vec<DownTrunk> {
-        let mut list: Vec<_> =
-            self.down.iter().map(|(trunk, since)| DownTrunk { trunk: *trunk, since: *since }).collect();
-        list.sort_by_key(|down| down.trunk);
+        let mut list: Vec<_> = self
+            .down
+            .iter()
+            .map(|((trunk, _), (since, reason))| DownTrunk { trunk: *trunk, since: *since, reason: *reason })
+            .collect();
+        list.sort_by_key(|down| (down.trunk, down.since, down.reason.as_str()));
+        list.dedup_by_key(|down| down.trunk);
         list
+    }
+
+    fn is_down(&self, trunk: TrunkId) -> bool {
+        [Watch::Keepalive, Watch::Registration].into_iter().any(|watch| self.down.contains_key(&(trunk, watch)))
     }
 }
 
-/// Which trunks are down, for all shards.
+/// What is known of trunks beyond their settings, for all shards.
 #[derive(Debug, Default)]
-pub struct TrunkStates(ArcSwap<DownTrunks>);
+pub struct TrunkStates {
+    down: ArcSwap<DownTrunks>,
+    registrations: ArcSwap<imbl::HashMap<TrunkId, RegistrationState>>,
+    /// The user part of our Contact at each carrier that we register with.
+    contacts: ArcSwap<imbl::HashMap<Box<str>, TrunkId>>,
+}
 
 impl TrunkStates {
     /// Whether calls may be sent there; a trunk that nobody watches counts as up.
     #[must_use]
     pub fn is_up(&self, trunk: TrunkId) -> bool {
-        !self.0.load().down.contains_key(&trunk)
+        !self.down.load().is_down(trunk)
     }
 
     /// The full set with its generation.
     #[must_use]
     pub fn snapshot(&self) -> DownTrunks {
-        DownTrunks::clone(&self.0.load())
+        DownTrunks::clone(&self.down.load())
     }
 
-    fn set(&self, trunk: TrunkId, down_since: Option<Timestamp>) {
-        self.0.rcu(|states| {
+    /// How our registration at a trunk stands; none when it wants none.
+    #[must_use]
+    pub fn registration(&self, trunk: TrunkId) -> Option<RegistrationState> {
+        self.registrations.load().get(&trunk).copied()
+    }
+
+    /// The trunk that was given this user part as our Contact.
+    #[must_use]
+    pub fn by_contact(&self, user: &str) -> Option<TrunkId> {
+        self.contacts.load().get(user).copied()
+    }
+
+    /// Says that a trunk is down, or that this watch has nothing against it. True when that is news.
+    pub(crate) fn set(&self, trunk: TrunkId, watch: Watch, down: Option<(Timestamp, TrunkReason)>) -> bool {
+        let known = self.down.load().down.get(&(trunk, watch)).map(|(_, reason)| *reason);
+        if known == down.map(|(_, reason)| reason) {
+            return false;
+        }
+        self.down.rcu(|states| {
             let mut next = DownTrunks::clone(states);
             next.generation += 1;
-            match down_since {
-                Some(at) => next.down.insert(trunk, at),
-                None => next.down.remove(&trunk),
-            };
+            match down {
+                // It stays down since it first was.
+                Some((at, reason)) => {
+                    let since = next.down.get(&(trunk, watch)).map_or(at, |(since, _)| *since);
+                    next.down.insert((trunk, watch), (since, reason));
+                }
+                None => {
+                    next.down.remove(&(trunk, watch));
+                }
+            }
             next
+        });
+        true
+    }
+
+    pub(crate) fn set_registration(&self, trunk: TrunkId, state: Option<RegistrationState>) {
+        self.registrations.rcu(|states| match state {
+            Some(state) => states.update(trunk, state),
+            None => states.without(&trunk),
+        });
+    }
+
+    pub(crate) fn set_contact(&self, user: &str, trunk: Option<TrunkId>) {
+        self.contacts.rcu(|contacts| match trunk {
+            Some(trunk) => contacts.update(user.into(), trunk),
+            None => contacts.without(user),
         });
     }
 }
@@ -134,8 +224,9 @@ impl Keepalive {
         }
         for trunk in gone {
             if self.probes.remove(&trunk).is_some_and(|probe| !probe.up) {
-                io.shared.trunks.set(trunk, None);
-                io.out.push_back(Output::TrunkState { trunk, up: true, reason: TrunkReason::Unwatched });
+                io.shared.trunks.set(trunk, Watch::Keepalive, None);
+                let up = io.shared.trunks.is_up(trunk);
+                io.out.push_back(Output::TrunkState { trunk, up, reason: TrunkReason::Unwatched });
             }
         }
     }
@@ -183,8 +274,9 @@ impl Keepalive {
         probe.misses = 0;
         if !probe.up {
             probe.up = true;
-            io.shared.trunks.set(*id, None);
-            io.out.push_back(Output::TrunkState { trunk: *id, up: true, reason: TrunkReason::Answered });
+            io.shared.trunks.set(*id, Watch::Keepalive, None);
+            let up = io.shared.trunks.is_up(*id);
+            io.out.push_back(Output::TrunkState { trunk: *id, up, reason: TrunkReason::Answered });
         }
         true
     }
@@ -203,14 +295,14 @@ impl Keepalive {
         probe.misses = probe.misses.saturating_add(1);
         if probe.up && probe.misses >= io.config.trunk_misses_max {
             probe.up = false;
-            io.shared.trunks.set(trunk, Some(io.now.utc));
+            io.shared.trunks.set(trunk, Watch::Keepalive, Some((io.now.utc, TrunkReason::Unanswered)));
             io.out.push_back(Output::TrunkState { trunk, up: false, reason: TrunkReason::Unanswered });
         }
     }
 }
 
 /// The shard that watches a trunk.
-fn owner(trunk: TrunkId, shards: u16) -> u16 {
+pub(crate) fn owner(trunk: TrunkId, shards: u16) -> u16 {
     u16::try_from(trunk.uuid().as_u128() % u128::from(shards.max(1))).unwrap_or(0)
 }
 

@@ -21,6 +21,7 @@ use crate::directory::{Directory, Domain, Listed, Subscriber, Trunk};
 use crate::io::{Io, Refusal, SDP};
 use crate::limits::Slots;
 use crate::numbering;
+use crate::outbound::by_contact;
 use crate::routing::{self, Route, Target, Unroutable};
 use crate::shard;
 
@@ -59,8 +60,11 @@ impl Failure {
     }
 }
 
-/// Who calls: a trunk is known by its address, a subscriber proves itself.
+/// Who calls: a trunk is known by the Contact that we registered with it or by its address, a subscriber proves itself.
 pub(super) fn origin(io: &mut Io, directory: &Directory, msg: &Message, peer: Peer) -> Result<Origin, Refusal> {
+    if let Some(trunk) = by_contact(io, directory, msg).and_then(|id| directory.trunk(id)) {
+        return Ok(Origin::Trunk(Arc::clone(trunk)));
+    }
     if let Some(trunk) = directory.trunk_by_address(peer.remote) {
         return Ok(Origin::Trunk(Arc::clone(trunk)));
     }
@@ -74,6 +78,15 @@ pub(super) fn origin(io: &mut Io, directory: &Directory, msg: &Message, peer: Pe
     Ok(Origin::Subscriber { subscriber, domain: Arc::clone(domain) })
 }
 
+/// The user part that was dialled. A carrier that we register with sends calls to our Contact there; the number is in
+/// To then.
+fn dialled_user(io: &Io, directory: &Directory, msg: &Message) -> Option<String> {
+    if by_contact(io, directory, msg).is_some() {
+        return msg.to().ok()?.uri.user_text().map(|user| user.to_string());
+    }
+    msg.uri().ok()?.user_text().map(|user| user.to_string())
+}
+
 /// What is known of the call from the start; none when the directory lacks a part.
 pub(super) fn setup(io: &Io, directory: &Directory, origin: &Origin, msg: &Message) -> Option<CallSetup> {
     let (a, calling) = match origin {
@@ -85,7 +98,7 @@ pub(super) fn setup(io: &Io, directory: &Directory, origin: &Origin, msg: &Messa
             (Party::Trunk(trunk_party(trunk)), from.and_then(|user| numbering::from_trunk(&user)))
         }
     };
-    let dialled = msg.uri().ok().and_then(|uri| uri.user_text()).unwrap_or_default();
+    let dialled = dialled_user(io, directory, msg).unwrap_or_default();
     Some(CallSetup {
         call: CallId::new(io.ids.as_ref()),
         invited_at: io.now.utc,
@@ -144,9 +157,15 @@ pub(super) fn check_offer(msg: &Message) -> Result<(), Failure> {
     Sdp::parse(msg.body()).map(|_| ()).map_err(|_| Failure::new(488, ReleaseCause::Incompatible))
 }
 
-pub(super) fn route(directory: &Directory, origin: &Origin, setup: &CallSetup, msg: &Message) -> Result<Route, Failure> {
+pub(super) fn route(
+    io: &Io,
+    directory: &Directory,
+    origin: &Origin,
+    setup: &CallSetup,
+    msg: &Message,
+) -> Result<Route, Failure> {
     let uri = msg.uri().map_err(|_| Failure::new(400, ReleaseCause::Incompatible))?;
-    let user = uri.user_text().unwrap_or_default();
+    let user = dialled_user(io, directory, msg).unwrap_or_default();
     let found = match origin {
         Origin::Subscriber { subscriber, domain } => {
             // A `tel:` URI has no host: it is dialled in the caller's own domain.

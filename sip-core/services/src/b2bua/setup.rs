@@ -84,7 +84,7 @@ impl Calls {
         if !enabled {
             return Err(Failure::new(403, ReleaseCause::Forbidden));
         }
-        let route = route(directory, origin, setup, msg)?;
+        let route = route(io, directory, origin, setup, msg)?;
         setup.called = route.called;
         let mut caller_slots = caller_slots(io, directory, origin, setup)?;
         let Chosen { callee, slots: callee_slots, untried } = choose(io, directory, setup, &route)?;

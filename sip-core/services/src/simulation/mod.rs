@@ -3,7 +3,9 @@
 mod calls;
 mod change;
 mod phone;
+mod outbound;
 mod races;
+mod registrar;
 mod registrations;
 mod sessions;
 mod trunks;
@@ -32,6 +34,7 @@ use crate::trunk::TrunkReason;
 use crate::{Core, Input, JournalPlaces, JournalPort, MediaPort, Output, Parts, ServicesConfig, Shared, Token, shard};
 
 pub use change::{Leg, OnChange, session};
+pub use registrar::{Registrar, Rule};
 pub use phone::{Behaviour, OFFER, Phone};
 
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 5060);

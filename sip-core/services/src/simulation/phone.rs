@@ -15,6 +15,7 @@ use sip_message::build::{RequestBuilder, ResponseBuilder};
 use sip_message::{HeaderName, Message, Method, reason_of};
 
 use super::change::{Asked, Change, OnChange};
+use super::registrar::Registrar;
 
 /// What a phone does with a call that comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +93,8 @@ pub struct Phone {
     pub signed_uri: Option<&'static str>,
     /// The body of its 200.
     pub answer_body: &'static str,
+    /// A carrier that wants REGISTER.
+    pub registrar: Option<Registrar>,
     pub on_change: OnChange,
     /// Changes of a session that this phone has asked for.
     pub changes: Vec<Change>,
@@ -129,6 +132,7 @@ impl Phone {
             expires: None,
             signed_uri: None,
             answer_body: OFFER,
+            registrar: None,
             on_change: OnChange::Accept,
             changes: Vec::new(),
             asked: Vec::new(),
@@ -188,8 +192,13 @@ impl Phone {
     /// Places a call; its index among [`Phone::placed`].
     pub fn call(&mut self, now: Instant, to: &str, offer: &str) -> usize {
         let uri = format!("sip:{to}@{}", self.domain);
+        self.call_as(now, &uri, &format!("<{uri}>"), offer)
+    }
+
+    /// As [`Phone::call`], with a Request-URI and To that differ.
+    pub fn call_as(&mut self, now: Instant, uri: &str, to: &str, offer: &str) -> usize {
         let call_id = self.tokens.call_id("phone-");
-        let mut builder = self.request(&Method::Invite, &uri, &format!("<{uri}>"), &call_id, 1);
+        let mut builder = self.request(&Method::Invite, uri, to, &call_id, 1);
         if !offer.is_empty() {
             builder = builder.body("application/sdp", offer);
         }
@@ -332,6 +341,7 @@ impl Phone {
             Method::Invite | Method::Update if msg.to().unwrap().tag().is_some() => {
                 self.change_asked(now, key, msg, peer);
             }
+            Method::Register => self.register_asked(now, key, msg, peer),
             Method::Info | Method::Message => {
                 self.heard.push((msg.method().clone(), msg.body().to_vec()));
                 self.reply(now, key, msg, peer, 200, "i");
