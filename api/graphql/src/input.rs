@@ -11,7 +11,7 @@ use billing::resource as row;
 use fault::command::Command as Fault;
 use model::change::{CommitOptions, IdempotencyKey, Refusal, RefusalCode, ResourceKind, ResourceRef, ResourceVersion};
 use model::secret::Secret;
-use provisioning::command::{Command as Provisioning, TrunkCredentials};
+use provisioning::command::{Command as Provisioning, TrunkCredentials, TrunkRegistrar};
 use reports::command::Command as Reports;
 
 use crate::limit::EXPECTED_VERSIONS_MAX;
@@ -364,6 +364,25 @@ pub struct TrunkCredentialsInput {
     password: String,
 }
 
+/// The registration that a carrier wants from us; it needs credentials.
+#[derive(InputObject)]
+pub struct TrunkRegistrationInput {
+    /// Where REGISTER goes: IP address and port.
+    registrar: String,
+    /// Host of our address of record there; left out: the registrar's address.
+    domain: Option<String>,
+    /// How long a registration is wished for, seconds: 30 to 86400; the carrier decides.
+    #[graphql(default = 3600)]
+    expires_s: u32,
+}
+
+impl TrunkRegistrationInput {
+    fn registrar(self) -> Result<TrunkRegistrar, Refusal> {
+        let registrar = text("registration.registrar", &self.registrar)?;
+        Ok(TrunkRegistrar { registrar, domain: self.domain, expires_s: self.expires_s })
+    }
+}
+
 /// A SIP trunk.
 #[derive(InputObject)]
 pub struct TrunkCreateInput {
@@ -375,6 +394,8 @@ pub struct TrunkCreateInput {
     address: String,
     /// Digest credentials, where the peer asks for them.
     credentials: Option<TrunkCredentialsInput>,
+    /// The registration that the carrier wants from us; left out: none.
+    registration: Option<TrunkRegistrationInput>,
     /// Concurrent calls.
     call_limit: Option<u32>,
     /// Lower is tried first.
@@ -395,6 +416,7 @@ impl Input for TrunkCreateInput {
             name: self.name,
             address: text("address", &self.address)?,
             credentials: self.credentials.map(credentials),
+            registration: self.registration.map(TrunkRegistrationInput::registrar).transpose()?,
             call_limit: self.call_limit,
             priority: self.priority,
             keepalive_ms: self.keepalive_ms,
@@ -402,11 +424,13 @@ impl Input for TrunkCreateInput {
     }
 }
 
-/// Changes of a trunk. What is left out stays; null takes the limit away.
+/// Changes of a trunk. What is left out stays; null takes the limit or the registration away.
 #[derive(InputObject)]
 pub struct TrunkUpdateInput {
     /// Which trunk.
     id: ID,
+    /// The registration that the carrier wants from us.
+    registration: MaybeUndefined<TrunkRegistrationInput>,
     /// Concurrent calls.
     call_limit: MaybeUndefined<u32>,
     /// Lower is tried first.
@@ -422,6 +446,7 @@ impl Input for TrunkUpdateInput {
     fn command(self) -> Result<Provisioning, Refusal> {
         Ok(Provisioning::TrunkUpdate {
             id: id(ResourceKind::Trunk, "id", &self.id)?,
+            registration: change(self.registration, TrunkRegistrationInput::registrar)?,
             call_limit: change(self.call_limit, Ok)?,
             priority: self.priority,
             keepalive_ms: self.keepalive_ms,

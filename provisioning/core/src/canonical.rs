@@ -4,7 +4,7 @@
 use model::secret::Secret;
 use serde_json::{Value, json};
 
-use crate::command::Command;
+use crate::command::{Command, TrunkRegistrar};
 
 /// A command in its canonical form.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,16 +78,31 @@ impl Command {
             }
             Self::NumberAssign { id, subscriber } => json!({ "id": id, "subscriber": subscriber }),
             Self::NumberDelete { id } => json!({ "id": id }),
-            Self::TrunkCreate { account, name, address, credentials, call_limit, priority, keepalive_ms } => {
+            Self::TrunkCreate {
+                account,
+                name,
+                address,
+                credentials,
+                registration,
+                call_limit,
+                priority,
+                keepalive_ms,
+            } => {
                 secret = credentials.as_ref().map(|c| &c.password);
-                json!({
+                // A command without the field has the same form as before there was one.
+                let mut fields = json!({
                     "account": account, "name": name, "address": address,
                     "username": credentials.as_ref().map(|c| &c.username),
                     "call_limit": call_limit, "priority": priority, "keepalive_ms": keepalive_ms,
-                })
+                });
+                if let (Some(registration), Some(map)) = (registration, fields.as_object_mut()) {
+                    map.insert("registration".to_owned(), registrar(registration));
+                }
+                fields
             }
-            Self::TrunkUpdate { id, call_limit, priority, keepalive_ms, enabled } => sent([
+            Self::TrunkUpdate { id, registration, call_limit, priority, keepalive_ms, enabled } => sent([
                 ("id", Some(json!(id))),
+                ("registration", registration.as_ref().map(|v| json!(v.as_ref().map(registrar)))),
                 ("call_limit", call_limit.map(|v| json!(v))),
                 ("priority", priority.map(|v| json!(v))),
                 ("keepalive_ms", keepalive_ms.map(|v| json!(v))),
@@ -100,6 +115,10 @@ impl Command {
         };
         Canonical { fields, secret }
     }
+}
+
+fn registrar(given: &TrunkRegistrar) -> Value {
+    json!({ "registrar": given.registrar, "domain": given.domain, "expires_s": given.expires_s })
 }
 
 fn sent<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
@@ -117,6 +136,7 @@ mod tests {
     fn left_as_it_is_differs_from_taken_away() {
         let update = |call_limit| Command::TrunkUpdate {
             id: TrunkId::from_uuid(Uuid::nil()),
+            registration: None,
             call_limit,
             priority: None,
             keepalive_ms: None,

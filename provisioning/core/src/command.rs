@@ -23,6 +23,17 @@ pub struct TrunkCredentials {
     pub password: Secret<String>,
 }
 
+/// The registration that a carrier wants; see [`crate::resource::TrunkRegistration`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkRegistrar {
+    /// Where REGISTER goes.
+    pub registrar: SocketAddr,
+    /// Host of our address of record; none: the registrar's IP address.
+    pub domain: Option<String>,
+    /// Seconds.
+    pub expires_s: u32,
+}
+
 /// A mutation of the provisioning folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are those of the resources, documented there")]
@@ -84,6 +95,7 @@ pub enum Command {
         name: String,
         address: SocketAddr,
         credentials: Option<TrunkCredentials>,
+        registration: Option<TrunkRegistrar>,
         call_limit: Option<u32>,
         priority: u32,
         keepalive_ms: u32,
@@ -91,6 +103,7 @@ pub enum Command {
     /// Changes a trunk.
     TrunkUpdate {
         id: TrunkId,
+        registration: Option<Option<TrunkRegistrar>>,
         call_limit: Option<Option<u32>>,
         priority: Option<u32>,
         keepalive_ms: Option<u32>,

@@ -130,6 +130,17 @@ pub struct Number {
     pub revision: Revision,
 }
 
+/// What a carrier wants that we register with it: REGISTER with the trunk's credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkRegistration {
+    /// Where REGISTER goes.
+    pub registrar: SocketAddr,
+    /// Host of our address of record there; its user is that of the credentials.
+    pub domain: String,
+    /// How long a registration is wished for, seconds; the carrier decides.
+    pub expires_s: u32,
+}
+
 /// A SIP trunk: a peer by address, with digest credentials where the peer asks for them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trunk {
@@ -143,6 +154,9 @@ pub struct Trunk {
     pub address: SocketAddr,
     /// User of the digest credentials.
     pub username: Option<String>,
+    /// Present when the carrier wants REGISTER from us.
+    #[serde(default)]
+    pub registration: Option<TrunkRegistration>,
     /// Concurrent calls; none: no limit.
     pub call_limit: Option<u32>,
     /// Lower is tried first.

@@ -5,25 +5,32 @@ use std::net::{IpAddr, SocketAddr};
 use model::change::ResourceKind;
 use model::id::TrunkId;
 
-use crate::command::Command;
+use crate::command::{Command, TrunkRegistrar};
 use crate::decide::Case;
 use crate::label::USERNAME_MAX;
-use crate::resource::Trunk;
+use crate::resource::{Trunk, TrunkRegistration};
 use crate::view::{Taken, Write};
 
 /// Shortest period of OPTIONS pings: below it, pings of one trunk would overlap on a slow path.
 const KEEPALIVE_MIN_MS: u32 = 100;
 /// Longest period: a dead trunk is noticed within the hour.
 const KEEPALIVE_MAX_MS: u32 = 3_600_000;
+/// Registrations that may be wished for: shorter would be REGISTER without pause, longer hides a carrier's loss of it.
+const EXPIRES_S: std::ops::RangeInclusive<u32> = 30..=86_400;
+/// Longest host name (RFC 1035, section 2.3.4).
+const DOMAIN_MAX: usize = 253;
 
 pub(crate) fn create(case: &mut Case<'_>, command: &Command) {
-    let Command::TrunkCreate { account, name, address, credentials, call_limit, priority, keepalive_ms } = command
+    let Command::TrunkCreate { account, name, address, credentials, registration, call_limit, priority, keepalive_ms } =
+        command
     else {
         return;
     };
     case.check_name("name", name, 1);
     case.check_call_limit(*call_limit);
-    check_address(case, *address);
+    check_address(case, "address", *address);
+    let username = credentials.as_ref().map(|c| c.username.clone());
+    let registration = registration.as_ref().map(|given| registered(case, given, username.as_deref()));
     check_keepalive(case, *keepalive_ms);
     if let Some(credentials) = credentials {
         let known = |b: u8| b.is_ascii_graphic() && !b"\"\\:".contains(&b);
@@ -43,7 +50,8 @@ pub(crate) fn create(case: &mut Case<'_>, command: &Command) {
         account: owner.id,
         name: name.clone(),
         address: *address,
-        username: credentials.as_ref().map(|c| c.username.clone()),
+        username,
+        registration,
         call_limit: *call_limit,
         priority: *priority,
         keepalive_ms: *keepalive_ms,
@@ -56,17 +64,25 @@ pub(crate) fn create(case: &mut Case<'_>, command: &Command) {
 }
 
 pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
-    let Command::TrunkUpdate { id, call_limit, priority, keepalive_ms, enabled } = command else { return };
+    let Command::TrunkUpdate { id, registration, call_limit, priority, keepalive_ms, enabled } = command else {
+        return;
+    };
     let Some(before) = case.view.trunk.as_ref().filter(|_| case.owner().is_some()) else {
         return case.missing("id", "trunk", id);
     };
     case.looked_at(ResourceKind::Trunk, before.id.uuid(), before.revision);
-    if call_limit.is_none() && priority.is_none() && keepalive_ms.is_none() && enabled.is_none() {
+    let unchanged = call_limit.is_none() && priority.is_none() && keepalive_ms.is_none() && enabled.is_none();
+    if unchanged && registration.is_none() {
         case.invalid("", "no field is to change", "send at least one field");
     }
     case.check_call_limit(call_limit.flatten());
     check_keepalive(case, keepalive_ms.unwrap_or(before.keepalive_ms));
+    let registration = match registration {
+        Some(given) => given.as_ref().map(|given| registered(case, given, before.username.as_deref())),
+        None => before.registration.clone(),
+    };
     let after = Trunk {
+        registration,
         call_limit: call_limit.unwrap_or(before.call_limit),
         priority: priority.unwrap_or(before.priority),
         keepalive_ms: keepalive_ms.unwrap_or(before.keepalive_ms),
@@ -87,10 +103,32 @@ fn check_secret(case: &mut Case<'_>, password: &str) {
     }
 }
 
-fn check_address(case: &mut Case<'_>, address: SocketAddr) {
+/// The registration that is asked for.
+fn registered(case: &mut Case<'_>, given: &TrunkRegistrar, username: Option<&str>) -> TrunkRegistration {
+    check_address(case, "registration.registrar", given.registrar);
+    if username.is_none() {
+        let remedy = "send credentials with the trunk, or no registration";
+        case.invalid("registration", "there are no credentials to register with", remedy);
+    }
+    if !EXPIRES_S.contains(&given.expires_s) {
+        let remedy = format!("send {} to {} seconds", EXPIRES_S.start(), EXPIRES_S.end());
+        case.invalid("registration.expiresS", "the time is out of range", &remedy);
+    }
+    let ip = given.registrar.ip();
+    let own = if ip.is_ipv4() { ip.to_string() } else { format!("[{ip}]") };
+    let domain = given.domain.clone().unwrap_or(own);
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    if domain.is_empty() || domain.len() > DOMAIN_MAX || !domain.bytes().all(known) {
+        let remedy = format!("send a host name or an address of at most {DOMAIN_MAX} characters");
+        case.invalid("registration.domain", "it cannot be the host of a SIP address", &remedy);
+    }
+    TrunkRegistration { registrar: given.registrar, domain, expires_s: given.expires_s }
+}
+
+fn check_address(case: &mut Case<'_>, field: &'static str, address: SocketAddr) {
     let broadcast = matches!(address.ip(), IpAddr::V4(ip) if ip.is_broadcast());
     if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() || broadcast {
-        case.invalid("address", "no peer can have this address", "send IP address and port, such as 192.0.2.1:5060");
+        case.invalid(field, "no peer can have this address", "send IP address and port, such as 192.0.2.1:5060");
     }
 }
 

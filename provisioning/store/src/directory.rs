@@ -24,7 +24,8 @@ macro_rules! sealed_subscribers {
 macro_rules! sealed_trunks {
     () => {
         "SELECT x.id, x.account_id, x.name, x.address, x.username, x.call_limit, x.priority, x.keepalive_ms, \
-         x.enabled, x.version, x.created_at, x.updated_at, x.password, a.path FROM trunk x \
+         x.enabled, x.registrar, x.registration_domain, x.registration_expires_s, x.version, x.created_at, \
+         x.updated_at, x.password, a.path FROM trunk x \
          JOIN account a ON a.id = x.account_id"
     };
 }

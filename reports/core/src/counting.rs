@@ -220,10 +220,10 @@ mod tests {
     #[test]
     fn a_trunk_that_was_tried_in_vain_has_an_attempt_of_its_own() {
         let mut fact = answered(1, 0);
-        let vain = TrunkId::from_uuid(uuid::Uuid::from_u128(99));
+        let vain: TrunkId = format!("{:032x}", 99).parse().unwrap();
         let Fact::Answered(answer) = &mut fact else { panic!("an answer") };
         answer.setup.tried = Some(vec![TriedTrunk {
-            trunk: TrunkParty { trunk: vain, account: root().account(), path: trunk_path() },
+            trunk: TrunkParty { trunk: vain, account: customer().0, path: trunk_path() },
             status: 503,
             cause: ReleaseCause::NetworkFailure,
         }]);

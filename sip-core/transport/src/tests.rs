@@ -134,6 +134,7 @@ fn directory(trunk: SocketAddr) -> Directory {
             name: "carrier".to_owned(),
             address: trunk,
             credentials: None,
+            registration: None,
             call_limit: None,
             priority: 1,
             keepalive_ms: 50,

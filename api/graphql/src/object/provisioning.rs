@@ -231,6 +231,27 @@ impl From<row::Number> for Number {
     }
 }
 
+/// The registration that a carrier wants from us: REGISTER with the trunk's credentials.
+#[derive(Debug, SimpleObject)]
+pub struct TrunkRegistration {
+    /// Where REGISTER goes: address and port.
+    pub registrar: String,
+    /// Host of our address of record there; its user is that of the credentials.
+    pub domain: String,
+    /// How long a registration is wished for, seconds; the carrier decides.
+    pub expires_s: u32,
+}
+
+impl From<row::TrunkRegistration> for TrunkRegistration {
+    fn from(registration: row::TrunkRegistration) -> Self {
+        Self {
+            registrar: registration.registrar.to_string(),
+            domain: registration.domain,
+            expires_s: registration.expires_s,
+        }
+    }
+}
+
 /// A SIP trunk: a peer by address. The password of its digest credentials cannot be read.
 #[derive(Debug, SimpleObject)]
 pub struct Trunk {
@@ -244,6 +265,8 @@ pub struct Trunk {
     pub address: String,
     /// User of the digest credentials.
     pub username: Option<String>,
+    /// Present when the carrier wants REGISTER from us.
+    pub registration: Option<TrunkRegistration>,
     /// Concurrent calls; none: no limit.
     pub call_limit: Option<u32>,
     /// Lower is tried first.
@@ -268,6 +291,7 @@ impl From<row::Trunk> for Trunk {
             name: trunk.name,
             address: trunk.address.to_string(),
             username: trunk.username,
+            registration: trunk.registration.map(Into::into),
             call_limit: trunk.call_limit,
             priority: trunk.priority,
             keepalive_ms: trunk.keepalive_ms,

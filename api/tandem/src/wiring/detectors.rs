@@ -8,7 +8,8 @@ use fault::catalogue::{AlarmType, detector};
 use fault::port::AlarmAuthority;
 use fault::resource::Condition;
 use model::time::{Clock, Timestamp};
-use sip_services::directory::Directory;
+use sip_services::directory::{Directory, Trunk};
+use sip_services::trunk::TrunkReason;
 use sip_transport::Node;
 
 use super::consumers::{ConsumerLags, LAG_MAX};
@@ -48,6 +49,23 @@ pub struct Detectors {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What is wrong with a trunk, for people.
+fn trouble(reason: TrunkReason, trunk: &Trunk) -> String {
+    let (name, address) = (&trunk.name, trunk.address);
+    let registrar = trunk.registration.as_ref().map_or(address, |registration| registration.registrar);
+    match reason {
+        TrunkReason::RegistrationRefused(status) => {
+            format!("trunk {name}: the registrar {registrar} refuses our registration with {status}")
+        }
+        TrunkReason::RegistrationExpired => {
+            format!("trunk {name}: our registration at {registrar} has ended, and it does not answer")
+        }
+        TrunkReason::Unanswered | TrunkReason::Answered | TrunkReason::Unwatched | TrunkReason::Registered => {
+            format!("trunk {name} at {address} does not answer")
+        }
+    }
+}
+
 impl Detectors {
     /// Looks at everything once.
     ///
@@ -74,7 +92,7 @@ impl Detectors {
                     resource: format!("trunk:{}", trunk.id),
                     path: Some(trunk.path.clone()),
                     severity: None,
-                    text: format!("trunk {} at {} does not answer", trunk.name, trunk.address),
+                    text: trouble(down.reason, trunk),
                 })
             })
             .collect()

@@ -16,6 +16,7 @@ use provisioning::port::{DirectoryEntry as Provisioned, DirectorySource, Subscri
 use provisioning::resource::Trunk;
 use sip_services::directory::{
     Account, Directory, DirectoryChange, DirectoryEntry, DirectoryKey, Domain, Number, Subscriber, TrunkCredentials,
+    TrunkRegistration,
 };
 use tokio::sync::watch;
 
@@ -243,6 +244,11 @@ fn trunk(
         name: t.name,
         address: t.address,
         credentials: t.username.zip(password).map(|(username, password)| TrunkCredentials { username, password }),
+        registration: t.registration.map(|r| TrunkRegistration {
+            registrar: r.registrar,
+            domain: r.domain,
+            expires_s: r.expires_s,
+        }),
         call_limit: t.call_limit,
         priority: i32::try_from(t.priority).unwrap_or(i32::MAX),
         keepalive_ms: t.keepalive_ms,

@@ -66,6 +66,7 @@ async fn each_command_does_what_it_says() {
 
         let trunk = Command::TrunkUpdate {
             id: t.trunk,
+            registration: Some(Some(registrar(5070))),
             call_limit: Some(None),
             priority: Some(9),
             keepalive_ms: Some(0),
@@ -75,6 +76,21 @@ async fn each_command_does_what_it_says() {
         let trunk = store.trunk_get(&t.ctx, t.trunk).await.unwrap().unwrap();
         assert_eq!((trunk.call_limit, trunk.priority, trunk.keepalive_ms, trunk.enabled), (None, 9, 0, false));
         assert_eq!(trunk.username.as_deref(), Some("tandem"));
+        let registration = trunk.registration.unwrap();
+        assert_eq!((registration.registrar.to_string().as_str(), registration.expires_s), ("192.0.2.7:5070", 600));
+        assert_eq!(registration.domain, "192.0.2.7", "the registrar's address when no domain is named");
+        let without = |registration| Command::TrunkUpdate {
+            id: t.trunk,
+            registration,
+            call_limit: None,
+            priority: Some(8),
+            keepalive_ms: None,
+            enabled: None,
+        };
+        house.done(&t.ctx, without(None)).await;
+        assert!(store.trunk_get(&t.ctx, t.trunk).await.unwrap().unwrap().registration.is_some(), "left as it is");
+        house.done(&t.ctx, without(Some(None))).await;
+        assert_eq!(store.trunk_get(&t.ctx, t.trunk).await.unwrap().unwrap().registration, None);
 
         // A subscriber goes: its number stays with the customer, the counts sink along the path.
         let gone = house.commit(&t.ctx, Command::SubscriberDelete { id: t.subscriber }).await.unwrap();
@@ -138,6 +154,11 @@ async fn refusals_name_the_field() {
         if let Command::TrunkCreate { keepalive_ms, .. } = &mut no_address {
             *keepalive_ms = 1;
         }
+        let mut nobody = trunk_create(reseller, "Other", 9);
+        if let Command::TrunkCreate { credentials, registration, .. } = &mut nobody {
+            *credentials = None;
+            *registration = Some(TrunkRegistrar { domain: Some("a b".to_owned()), expires_s: 1, ..registrar(0) });
+        }
         let assign = |subscriber| Command::NumberAssign { id: t.number, subscriber: Some(subscriber) };
         let cases: Vec<(Command, Vec<(RefusalCode, &str)>)> = vec![
             (named(account_create(reseller, AccountKind::Customer, ""), "a\u{202e}b"), vec![(Invalid, "account.name")]),
@@ -166,6 +187,15 @@ async fn refusals_name_the_field() {
             (trunk_create(reseller, "Carrier", 9), vec![(Conflict, "trunk.name")]),
             (trunk_create(reseller, "Other", 5062), vec![(Conflict, "trunk.address")]),
             (no_address, vec![(Invalid, "trunk.address"), (Invalid, "trunk.keepaliveMs")]),
+            (
+                nobody,
+                vec![
+                    (Invalid, "trunk.registration.registrar"),
+                    (Invalid, "trunk.registration"),
+                    (Invalid, "trunk.registration.expiresS"),
+                    (Invalid, "trunk.registration.domain"),
+                ],
+            ),
             (token_issue(customer, "ci", "audit:read"), vec![(Conflict, "token.name")]),
             (expired, vec![(Invalid, "token.permissions"), (Invalid, "token.expiresAt")]),
         ];

@@ -16,7 +16,7 @@ use model::id::{AccountId, DomainId, NumberId, SiteId, SubscriberId, TokenId, Tr
 use model::money::Currency;
 use model::secret::Secret;
 use model::tenancy::AccountKind;
-use provisioning::command::{Command, TrunkCredentials};
+use provisioning::command::{Command, TrunkCredentials, TrunkRegistrar};
 use provisioning::port::{Bootstrap, Queries as _};
 use provisioning::resource::{Account, DialPlan};
 use testkit::{TestDb, World, on_each_database, prepare_all};
@@ -181,10 +181,15 @@ pub(super) fn trunk_create(account: AccountId, name: &str, port: u16) -> Command
             username: "tandem".to_owned(),
             password: Secret::new(TRUNK_PASSWORD.to_owned()),
         }),
+        registration: None,
         call_limit: Some(10),
         priority: 1,
         keepalive_ms: 500,
     }
+}
+
+pub(super) fn registrar(port: u16) -> TrunkRegistrar {
+    TrunkRegistrar { registrar: ([192, 0, 2, 7], port).into(), domain: None, expires_s: 600 }
 }
 
 pub(super) fn token_issue(account: AccountId, name: &str, permissions: &str) -> Command {

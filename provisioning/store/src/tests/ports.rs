@@ -34,6 +34,7 @@ async fn the_directory_has_everything_and_its_place_in_the_feed() {
         let (trunk, path, password) = trunk.unwrap();
         assert_eq!((trunk.id, path), (t.trunk, &t.reseller.path));
         assert_eq!(password.unwrap().expose(), TRUNK_PASSWORD);
+        assert_eq!(trunk.registration, None);
 
         // Each resource alone gives what the snapshot gave.
         let named = |kind, id| ResourceRef { kind, id };

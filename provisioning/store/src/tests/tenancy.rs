@@ -18,6 +18,7 @@ fn commands_on(t: &Tenant) -> Vec<Command> {
     }
     let trunk = Command::TrunkUpdate {
         id: t.trunk,
+        registration: Some(Some(registrar(5060))),
         call_limit: None,
         priority: None,
         keepalive_ms: None,

@@ -232,12 +232,7 @@ pub(super) fn take_accounts(
 }
 
 /// Who gets the INVITE first. `setup` learns the callee.
-pub(super) fn choose(
-    io: &Io,
-    directory: &Directory,
-    setup: &mut CallSetup,
-    route: &Route,
-) -> Result<Chosen, Failure> {
+pub(super) fn choose(io: &Io, directory: &Directory, setup: &mut CallSetup, route: &Route) -> Result<Chosen, Failure> {
     match &route.target {
         Target::Subscriber(subscriber) => {
             let absent = || Failure::new(480, ReleaseCause::SubscriberAbsent);

@@ -148,9 +148,13 @@ impl Calls {
         let first = found.is_some_and(|call| call.caller.key == invite);
         io.reply_as(key, msg, peer, 200, tag.as_deref());
         if let Some(call) = call {
-            self.with(io, call, |calls, io| {
-                if first { calls.caller_gave_up(io, call) } else { calls.change_cancelled(io, call) }
-            });
+            self.with(
+                io,
+                call,
+                |calls, io| {
+                    if first { calls.caller_gave_up(io, call) } else { calls.change_cancelled(io, call) }
+                },
+            );
         }
     }
 

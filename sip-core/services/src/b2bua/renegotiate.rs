@@ -16,10 +16,10 @@ use model::event::fact::ReleasedBy;
 use sip_engine::{ClientKey, Dialog, Due, Peer, Retransmit, ServerKey};
 use sip_message::{HeaderName, Message, Method};
 
+use super::Calls;
 use super::call::{CallKey, Confirmation, State, ms};
 use super::outgoing::Outgoing;
 use super::session::{Description, describe};
-use super::Calls;
 use crate::io::{ALLOW_IN_CALL, Io, Refusal, SDP};
 
 /// A change under way.
@@ -84,8 +84,7 @@ impl Calls {
         let offer = media.and_then(|session| describe(io, session, msg, side));
         if offer.is_none() && !msg.body().is_empty() {
             let sdp = msg.content_type().eq_ignore_ascii_case(SDP.as_bytes());
-            let refusal =
-                if sdp { Refusal::new(488) } else { Refusal::new(415).with(HeaderName::Accept, SDP) };
+            let refusal = if sdp { Refusal::new(488) } else { Refusal::new(415).with(HeaderName::Accept, SDP) };
             return io.refuse(server, msg, peer, refusal, None);
         }
         let body = offer.as_ref().map(|offer| offer.sdp.clone());

@@ -8,9 +8,7 @@ use model::cause::ReleaseCause;
 use model::event::fact::{Fact, Party, ReleasedBy};
 use sip_message::Method;
 
-use super::{
-    ALICE, BACKUP, BOB, Behaviour, CARRIER, Disk, Leg, MALLORY, Network, OFFER, OnChange, Sim, session,
-};
+use super::{ALICE, BACKUP, BOB, Behaviour, CARRIER, Disk, Leg, MALLORY, Network, OFFER, OnChange, Sim, session};
 use crate::directory::{Account, DirectoryEntry, Subscriber, Trunk};
 use crate::testing::World;
 use crate::{Input, ServicesConfig};

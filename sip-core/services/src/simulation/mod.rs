@@ -2,8 +2,8 @@
 
 mod calls;
 mod change;
-mod phone;
 mod outbound;
+mod phone;
 mod races;
 mod registrar;
 mod registrations;
@@ -34,8 +34,8 @@ use crate::trunk::TrunkReason;
 use crate::{Core, Input, JournalPlaces, JournalPort, MediaPort, Output, Parts, ServicesConfig, Shared, Token, shard};
 
 pub use change::{Leg, OnChange, session};
-pub use registrar::{Registrar, Rule};
 pub use phone::{Behaviour, OFFER, Phone};
+pub use registrar::{Registrar, Rule};
 
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 5060);
 /// Steps of one run: far above what any test needs, so that a loop ends as a failure.

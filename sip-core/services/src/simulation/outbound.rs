@@ -22,8 +22,7 @@ fn registering(expires_s: u32) -> (World, Trunk) {
 fn carrier(rule: Rule, expires_s: u32, password: &str, digest: DigestConfig) -> (Sim, Trunk) {
     let (world, trunk) = registering(expires_s);
     let mut sim = Sim::with(4, 23, ServicesConfig::default(), world);
-    sim.phones[CARRIER].registrar =
-        Some(Registrar::new(rule, sim.now.mono, password, digest));
+    sim.phones[CARRIER].registrar = Some(Registrar::new(rule, sim.now.mono, password, digest));
     (sim, trunk)
 }
 
@@ -92,10 +91,7 @@ fn retry_after_is_followed_and_the_trunk_comes_up_again() {
     registrar(&mut sim).rule = Rule::Grant(600);
     sim.run(20_000);
     assert!(sim.shared.trunks.is_up(trunk.id));
-    assert_eq!(
-        sim.trunk_changes,
-        [(false, TrunkReason::RegistrationRefused(503)), (true, TrunkReason::Registered)]
-    );
+    assert_eq!(sim.trunk_changes, [(false, TrunkReason::RegistrationRefused(503)), (true, TrunkReason::Registered)]);
 }
 
 #[test]

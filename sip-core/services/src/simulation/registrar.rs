@@ -104,10 +104,9 @@ impl Phone {
                 }
             }
         }
-        let mut builder =
-            sip_message::build::ResponseBuilder::response_to(msg, status, sip_message::reason_of(status))
-                .source(peer.remote)
-                .to_tag(b"r");
+        let mut builder = sip_message::build::ResponseBuilder::response_to(msg, status, sip_message::reason_of(status))
+            .source(peer.remote)
+            .to_tag(b"r");
         for (name, value) in headers {
             builder = builder.header(name, value);
         }

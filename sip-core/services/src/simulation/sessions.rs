@@ -50,8 +50,7 @@ fn text(body: &[u8]) -> String {
 
 #[test]
 fn hold_and_resume_pass_with_the_relays_address() {
-    for (holder, leg, held, ports) in
-        [(ALICE, ALICES, BOB, ("16386", "16384")), (BOB, BOBS, ALICE, ("16384", "16386"))]
+    for (holder, leg, held, ports) in [(ALICE, ALICES, BOB, ("16386", "16384")), (BOB, BOBS, ALICE, ("16384", "16386"))]
     {
         for (direction, answered) in [("sendonly", "recvonly"), ("inactive", "inactive"), ("0.0.0.0", "")] {
             let mut sim = talking(ServicesConfig::default());
@@ -59,7 +58,10 @@ fn hold_and_resume_pass_with_the_relays_address() {
             let offer = text(sim.phones[held].asked[0].request.body());
             let answer = text(&sim.phones[holder].changes[0].body);
             assert!(offer.contains(&format!("m=audio {} ", ports.0)), "{offer}");
-            assert!(answer.contains(&format!("m=audio {} ", ports.1)) && answer.contains("c=IN IP4 10.0.0.1"), "{answer}");
+            assert!(
+                answer.contains(&format!("m=audio {} ", ports.1)) && answer.contains("c=IN IP4 10.0.0.1"),
+                "{answer}"
+            );
             if direction == "0.0.0.0" {
                 assert!(offer.contains("c=IN IP4 0.0.0.0"), "{offer}");
             } else {
@@ -150,7 +152,12 @@ fn glare_ends_with_both_changes_made() {
     sim.phones[BOB].change(now, BOBS, Method::Invite, &session(5_100, ""), "");
     sim.run(10_000);
     let statuses = |phone: usize| sim.phones[phone].changes[0].statuses.clone();
-    assert!(statuses(ALICE).contains(&491) && statuses(BOB).contains(&491), "{:?} {:?}", statuses(ALICE), statuses(BOB));
+    assert!(
+        statuses(ALICE).contains(&491) && statuses(BOB).contains(&491),
+        "{:?} {:?}",
+        statuses(ALICE),
+        statuses(BOB)
+    );
     assert_eq!((statuses(ALICE).last(), statuses(BOB).last()), (Some(&200), Some(&200)));
     ended(sim);
 }
