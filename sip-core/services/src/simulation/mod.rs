@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use media_engine::sdp::Direction;
 use media_engine::{MediaSession, MediaSnapshot, RemoteMedia, Side};
 use model::event::fact::{Fact, MediaStats};
 use model::id::{CallId, IdSource};
@@ -103,6 +104,8 @@ struct RelayState {
     silent: bool,
     panics: bool,
     remotes: Vec<(Side, SocketAddr)>,
+    /// Whether the last description of each side is a hold; for tests with one call.
+    held: [bool; 2],
 }
 
 struct Relay(Arc<Mutex<RelayState>>);
@@ -131,15 +134,20 @@ impl MediaPort for Relay {
         SocketAddr::from(([10, 0, 0, 1], if side == Side::Caller { 16_384 } else { 16_386 }))
     }
     fn set_remote(&mut self, _: MediaSession, side: Side, media: &RemoteMedia) {
-        self.0.lock().unwrap().remotes.push((side, media.rtp));
+        let mut state = self.0.lock().unwrap();
+        state.remotes.push((side, media.rtp));
+        state.held[usize::from(side == Side::Callee)] =
+            media.rtp.ip().is_unspecified() || media.direction != Direction::SendRecv;
     }
     fn snapshot(&self, _: MediaSession) -> MediaSnapshot {
-        let (silent, panics) = {
+        let (silent, panics, held) = {
             let mut state = self.0.lock().unwrap();
-            (state.silent, std::mem::take(&mut state.panics))
+            (state.silent, std::mem::take(&mut state.panics), state.held.contains(&true))
         };
         assert!(!panics, "a defect, as asked for");
-        MediaSnapshot { silence_ms: Some(if silent { u64::MAX } else { 20 }), ..Self::snapshot() }
+        // As the relay has it: no silence is counted while a side is on hold.
+        let silence_ms = (!held).then_some(if silent { u64::MAX } else { 20 });
+        MediaSnapshot { silence_ms, ..Self::snapshot() }
     }
     fn close(&mut self, _: MediaSession) -> MediaSnapshot {
         self.0.lock().unwrap().open -= 1;
