@@ -234,10 +234,8 @@ impl Calls {
             call.pdd_ms.get_or_insert_with(|| ms_between(call.invited.mono, io.now.mono));
         }
         // An offer in an 18x would have to be answered in a PRACK, which we don't support.
-        let early = call
-            .media
-            .filter(|_| !call.delayed_offer)
-            .and_then(|media| session::relay(io, media, msg, Side::Callee));
+        let early =
+            call.media.filter(|_| !call.delayed_offer).and_then(|media| session::relay(io, media, msg, Side::Callee));
         let sdp = early.map(|early| early.sdp);
         if sdp.is_some() {
             call.early_sdp.clone_from(&sdp);

@@ -221,7 +221,7 @@ impl Phone {
         if let Err(error) = dialog.receive(msg) {
             return self.reply(now, key, msg, peer, error.status(), "n");
         }
-        dialog.refresh(msg);
+        dialog.accept_target(msg);
         let invite = *msg.method() == Method::Invite;
         let glare = self.is_changing(msg);
         let mut asked =

@@ -297,15 +297,14 @@ impl Phone {
                     }
                 }
                 TransactionEvent::Ack { msg, .. } => {
+                    self.change_acknowledged(&msg);
                     let credentials = msg.header(HeaderName::ProxyAuthorization);
                     let challenged = matches!(self.behaviour, Behaviour::Challenge(_));
-                    for got in self.got.iter_mut().filter(|got| got.dialog.matches(&msg)) {
+                    let first = |got: &&mut Got| got.invite.cseq().unwrap().0 == msg.cseq().unwrap().0;
+                    for got in self.got.iter_mut().filter(|got| got.dialog.matches(&msg)).filter(first) {
                         if challenged && credentials != got.invite.header(HeaderName::ProxyAuthorization) {
                             continue;
                         }
-                    self.change_acknowledged(&msg);
-                    let first = |got: &&mut Got| got.invite.cseq().unwrap().0 == msg.cseq().unwrap().0;
-                    for got in self.got.iter_mut().filter(|got| got.dialog.matches(&msg)).filter(first) {
                         got.repeat = None;
                         got.acknowledged = true;
                         got.ack_body = msg.body().to_vec();
@@ -338,6 +337,9 @@ impl Phone {
 
     fn requested(&mut self, now: Instant, key: ServerKey, msg: &Message, peer: Peer) {
         match msg.method() {
+            Method::Invite | Method::Update if msg.to().unwrap().tag().is_some() && self.challenges(msg) => {
+                self.challenge(now, key, msg, peer, "n");
+            }
             Method::Invite | Method::Update if msg.to().unwrap().tag().is_some() => {
                 self.change_asked(now, key, msg, peer);
             }
@@ -391,15 +393,6 @@ impl Phone {
             Behaviour::Silent => return,
             Behaviour::Refuse(status) => return self.reply(now, key, msg, peer, status, &tag),
             Behaviour::Challenge(_) if self.challenges(msg) => return self.challenge(now, key, msg, peer, &tag),
-            Behaviour::Answer(after) | Behaviour::Challenge(after) => Some(now + Duration::from_millis(after)),
-            Behaviour::Challenge(_) if msg.header(HeaderName::ProxyAuthorization).is_none() => {
-                let bytes = self
-                    .response(msg, peer, 407, &tag)
-                    .header(HeaderName::ProxyAuthenticate, "Digest realm=\"carrier\", nonce=\"n\", qop=\"auth\"")
-                    .finish()
-                    .unwrap();
-                return self.transactions.respond(now, key, bytes);
-            }
             Behaviour::Answer(after)
             | Behaviour::Challenge(after)
             | Behaviour::AnswerLate(after)
@@ -433,12 +426,11 @@ impl Phone {
     fn answer(&mut self, now: Instant, at: usize) {
         let peer = self.peer();
         let (msg, tag, key) = (self.got[at].invite.clone(), self.got[at].tag.clone(), self.got[at].key);
-        let bytes = self.response(&msg, peer, 200, &tag).body("application/sdp", self.answer_body).finish().unwrap();
         if let Behaviour::RingThenRefuse(_, status) | Behaviour::EarlyThenRefuse(_, status) = self.behaviour {
             self.got[at].answer_at = None;
             return self.reply(now, key, &msg, peer, status, &tag);
         }
-        let bytes = self.response(&msg, peer, 200, &tag).body("application/sdp", OFFER).finish().unwrap();
+        let bytes = self.response(&msg, peer, 200, &tag).body("application/sdp", self.answer_body).finish().unwrap();
         self.transactions.respond(now, key, bytes.clone());
         let timers = self.transactions.config().timers;
         let got = &mut self.got[at];

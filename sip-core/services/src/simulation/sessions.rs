@@ -3,7 +3,7 @@
 use media_engine::Side;
 use model::cause::ReleaseCause;
 use model::event::fact::{Ended, Fact};
-use sip_message::Method;
+use sip_message::{HeaderName, Method};
 
 use super::{ALICE, BOB, Behaviour, CARRIER, Leg, OnChange, Sim, session};
 use crate::ServicesConfig;
@@ -262,6 +262,9 @@ fn a_call_over_a_trunk_is_held_too() {
     sim.call(ALICE, "00493012345");
     sim.run(2_000);
     assert_eq!(change(&mut sim, ALICE, ALICES, &session(5_000, "sendonly"), ""), [200]);
+    let asked = &sim.phones[CARRIER].asked[0];
+    assert!(asked.request.header(HeaderName::ProxyAuthorization).is_some(), "its challenge was answered");
+    assert!(asked.acknowledged);
     assert_eq!(change(&mut sim, CARRIER, BOBS, &session(5_000, ""), ""), [200]);
     ended(sim);
 }
