@@ -9,7 +9,7 @@ use bytes::Bytes;
 use sip_message::build::RequestBuilder;
 use sip_message::{Contact, HeaderName, Message, Method, NameAddr, Uri};
 
-use crate::Transport;
+use crate::{Peer, Transport};
 
 /// Names a dialog as this side sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -194,6 +194,16 @@ impl Dialog {
         Some(SocketAddr::new(uri.ip()?, uri.port.unwrap_or(transport.default_port())))
     }
 
+    /// The hop of [`Dialog::next_hop`] when its host is an address and no name. A URI without a `transport` parameter
+    /// means the transport that `peer` uses: who talks TCP to us listens there more surely than on UDP.
+    #[must_use]
+    pub fn next_hop_peer(&self, peer: Peer) -> Option<Peer> {
+        let uri = Uri::parse(self.next_hop()).ok()?;
+        let transport = uri.params.get(b"transport").and_then(Transport::of_param).unwrap_or(peer.transport);
+        let remote = SocketAddr::new(uri.ip()?, uri.port.unwrap_or(transport.default_port()));
+        Some(if transport == peer.transport { peer.at(remote) } else { Peer { remote, transport, flow: None, ..peer } })
+    }
+
     /// The next request of ours within the dialog; add Contact and a body, then finish it. Not for ACK.
     #[must_use]
     pub fn request(&mut self, method: &Method, hop: &Hop<'_>) -> RequestBuilder {
@@ -324,6 +334,10 @@ mod tests {
         let routes: Vec<_> = bye.values(HeaderName::Route).collect();
         assert_eq!(routes, [&b"<sip:198.51.100.2:5080;lr>"[..], b"<sip:p1;lr>"]);
         assert_eq!(uas.next_hop_address(Transport::Udp), "198.51.100.2:5080".parse().ok());
+        let near = Peer::tcp("198.51.100.2:5080".parse().unwrap(), 0, Some(crate::Flow(7)));
+        assert_eq!(uas.next_hop_peer(near), Some(near), "the connection that leads there is kept");
+        let other = Peer::tcp("192.0.2.1:33000".parse().unwrap(), 0, Some(crate::Flow(7)));
+        assert_eq!(uas.next_hop_peer(other), Some(Peer { flow: None, ..near }), "and no other is");
         assert_eq!(uac.receive(&bye), Ok(()));
         assert_eq!(uas.receive(&bye), Err(DialogError::NotOurs));
 

@@ -30,7 +30,7 @@ pub mod token;
 pub mod transaction;
 
 pub use dialog::{Dialog, DialogId};
-pub use peer::{Peer, Transport};
+pub use peer::{Flow, Peer, Transport};
 pub use retransmit::{Due, Retransmit};
 pub use token::Tokens;
 pub use transaction::{ClientKey, RequestError, ServerKey, Timers, TransactionConfig, TransactionEvent, Transactions};

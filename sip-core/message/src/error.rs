@@ -67,7 +67,8 @@ pub enum Fault {
     /// A header that may occur once occurs twice.
     #[error("a header that may occur once is repeated")]
     Repeated,
-    /// Content-Length is no number, is repeated with another value, or claims more than there is.
+    /// Content-Length is no number, is repeated with another value, claims more than there is, or is missing on a
+    /// stream.
     #[error("bad Content-Length")]
     ContentLength,
     /// CSeq can't be read or names another method than the request line.

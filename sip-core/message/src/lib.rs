@@ -1,6 +1,7 @@
 //! The SIP wire: an index over the received octets, grammars over byte slices, edits as splices, a builder.
 //!
 //! What it does: [`Message::parse_datagram`] makes one pass over a datagram and remembers where each header lies;
+//! [`stream::Framer`] finds the messages in the octets of a stream;
 //! the typed forms ([`Via`], [`NameAddr`], [`Uri`], [`digest::Credentials`]) are read when they are asked for and
 //! borrow from the message. [`edit::Editor`] changes a received message and leaves every other octet as it came;
 //! [`build::RequestBuilder`] and [`build::ResponseBuilder`] write our own messages.
@@ -47,6 +48,7 @@ mod method;
 mod name_addr;
 mod params;
 mod reason;
+pub mod stream;
 #[cfg(test)]
 mod torture;
 mod uri;

@@ -82,6 +82,39 @@ impl Message {
         scan.finish()
     }
 
+    /// How long the body is that follows this header section, which ends with its empty line: what Content-Length says.
+    /// On a stream it must say so (RFC 3261, section 18.3).
+    pub(crate) fn body_length(head: Bytes) -> Result<usize, ParseError> {
+        let mut scan = Scan::new(head);
+        match scan.start_line() {
+            // A start line with a defect may still be followed by a body with a length; what is no SIP may not.
+            Err(Fault::NotSip) => return Err(ParseError::bare(Fault::NotSip)),
+            Ok(()) | Err(_) => scan.fields(),
+        }
+        let length = match scan.fault {
+            // Fields that were not looked at may hold the length.
+            Some(fault @ (Fault::TooManyHeaders | Fault::HeaderTooLarge | Fault::NoEnd)) => Err(fault),
+            Some(_) | None => scan.unfold().content_length(),
+        };
+        let room = MESSAGE_MAX.saturating_sub(scan.message.bytes.len());
+        match length {
+            Ok(Some(length)) if length <= room => Ok(length),
+            Ok(Some(_)) => Err(scan.refuse(Fault::MessageTooLarge)),
+            Ok(None) => Err(scan.refuse(Fault::ContentLength)),
+            Err(fault) => Err(scan.refuse(fault)),
+        }
+    }
+
+    /// What can be found of a header section that grew too long, for the answer.
+    pub(crate) fn too_large(head: Bytes) -> ParseError {
+        let mut scan = Scan::new(head);
+        if let Err(fault) = scan.start_line() {
+            return ParseError::bare(fault);
+        }
+        scan.fields();
+        scan.unfold().refuse(Fault::MessageTooLarge)
+    }
+
     /// Whether this is a request.
     #[must_use]
     pub fn is_request(&self) -> bool {
@@ -466,7 +499,8 @@ impl Scan {
         true
     }
 
-    fn finish(mut self) -> Result<Message, ParseError> {
+    /// Brings the values of folded fields into one line and trims all.
+    fn unfold(&mut self) -> &mut Self {
         if let Some(unfolded) = self.unfolded.take() {
             self.message.view = Bytes::from(unfolded);
         }
@@ -478,15 +512,26 @@ impl Scan {
             field.value_start = offset(start);
             field.value_end = offset(start.saturating_add(trim(value).len()));
         }
+        self
+    }
+
+    fn finish(mut self) -> Result<Message, ParseError> {
+        self.unfold();
         if self.fault.is_none() {
             self.fault = self.judge().err();
         }
         match self.fault {
             None => Ok(self.message),
-            Some(fault) if self.message.is_request && self.message.header(HeaderName::Via).is_some() => {
-                Err(ParseError::with_request(fault, self.message))
-            }
-            Some(fault) => Err(ParseError::bare(fault)),
+            Some(fault) => Err(self.refuse(fault)),
+        }
+    }
+
+    /// The refusal, with what was found of a request that can be answered.
+    fn refuse(&self, fault: Fault) -> ParseError {
+        if self.message.is_request && self.message.header(HeaderName::Via).is_some() {
+            ParseError::with_request(fault, self.message.clone())
+        } else {
+            ParseError::bare(fault)
         }
     }
 
@@ -535,17 +580,21 @@ impl Scan {
 
     fn body_end(&self) -> Result<usize, Fault> {
         let message = &self.message;
+        let Some(length) = self.content_length()? else { return Ok(message.bytes.len()) };
+        let end = usize::from(message.body_start).checked_add(length).ok_or(Fault::ContentLength)?;
+        if end > message.bytes.len() { Err(Fault::ContentLength) } else { Ok(end) }
+    }
+
+    /// What all Content-Length fields say, or that there is none.
+    fn content_length(&self) -> Result<Option<usize>, Fault> {
         let mut length = None;
-        for value in message.headers(HeaderName::ContentLength) {
+        for value in self.message.headers(HeaderName::ContentLength) {
             let value = number(value).map_err(|_| Fault::ContentLength)?;
             if length.is_some_and(|known| known != value) {
                 return Err(Fault::ContentLength);
             }
             length = Some(value);
         }
-        let Some(length) = length else { return Ok(message.bytes.len()) };
-        let length = usize::try_from(length).map_err(|_| Fault::ContentLength)?;
-        let end = usize::from(message.body_start).checked_add(length).ok_or(Fault::ContentLength)?;
-        if end > message.bytes.len() { Err(Fault::ContentLength) } else { Ok(end) }
+        length.map(|length| usize::try_from(length).map_err(|_| Fault::ContentLength)).transpose()
     }
 }

@@ -105,6 +105,7 @@ impl Core {
         match input {
             Input::Message { message, peer } => self.io.transactions.receive(now.mono, message, peer),
             Input::Refused { error, peer } => self.refused(&error, peer),
+            Input::Unreachable { peer } => self.io.transactions.transport_failed(peer),
             Input::Timeout => self.timeout(),
             Input::JournalCommitted { token } => self.calls.journaled(&mut self.io, token, true),
             Input::JournalFailed { token } => self.calls.journaled(&mut self.io, token, false),

@@ -8,7 +8,7 @@ use model::id::IdSource;
 use model::time::Now;
 use sip_engine::dialog::Hop;
 use sip_engine::digest::DigestServer;
-use sip_engine::{Peer, ServerKey, Tokens, Transactions};
+use sip_engine::{Peer, ServerKey, Tokens, Transactions, Transport};
 use sip_message::build::{RequestBuilder, ResponseBuilder};
 use sip_message::{HeaderName, Message, reason_of};
 
@@ -69,9 +69,12 @@ impl Io {
         listener.map_or_else(|| "localhost".to_owned(), ToString::to_string)
     }
 
-    /// Our Contact towards `peer`.
+    /// Our Contact towards `peer`: it says by which transport (RFC 3261, section 19.1.1; UDP is what none means).
     pub fn contact(&self, peer: Peer) -> String {
-        format!("<sip:{}>", self.sent_by(peer))
+        match peer.transport {
+            Transport::Udp => format!("<sip:{}>", self.sent_by(peer)),
+            other => format!("<sip:{};transport={}>", self.sent_by(peer), other.as_str().to_ascii_lowercase()),
+        }
     }
 
     /// Begins a response; `tag` is ours for To.

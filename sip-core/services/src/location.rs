@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use imbl::HashMap;
 use model::id::SubscriberId;
 use model::time::Timestamp;
+use sip_engine::{Flow, Peer, Transport};
 
 /// One contact of an address of record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,11 @@ pub struct Binding {
     pub source: SocketAddr,
     /// Index of the listener that the REGISTER came in by.
     pub listener: u16,
+    /// The transport of the REGISTER.
+    pub transport: Transport,
+    /// The connection of the REGISTER: requests take it while it lives (RFC 5626, section 5.3). It does not outlive the
+    /// node.
+    pub flow: Option<Flow>,
     /// Call-ID of the REGISTER.
     pub call_id: Box<str>,
     /// CSeq of the REGISTER.
@@ -29,6 +35,14 @@ pub struct Binding {
     pub expires_at: Timestamp,
     /// When it was last refreshed: calls ring the latest.
     pub refreshed_at: Timestamp,
+}
+
+impl Binding {
+    /// Where requests to this contact go.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        Peer { remote: self.source, local: self.listener, transport: self.transport, flow: self.flow }
+    }
 }
 
 /// A binding with its owner, as the store keeps it.

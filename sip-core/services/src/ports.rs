@@ -38,6 +38,11 @@ pub enum Input {
         /// Where it came from.
         peer: Peer,
     },
+    /// What was sent to this peer can't reach it: its connection is gone, or none can be opened.
+    Unreachable {
+        /// Where it should have gone.
+        peer: Peer,
+    },
     /// [`crate::Core::next_timeout`] has come.
     Timeout,
     /// The record is on the disk.

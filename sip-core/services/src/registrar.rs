@@ -208,6 +208,8 @@ fn update(held: &[Binding], wish: &Wish, config: &ServicesConfig) -> Result<Vec<
                 contact: contact.clone(),
                 source: wish.peer.remote,
                 listener: wish.peer.local,
+                transport: wish.peer.transport,
+                flow: wish.peer.flow,
                 call_id: wish.call_id.clone(),
                 cseq: wish.cseq,
                 user_agent: wish.user_agent.clone(),

@@ -19,8 +19,8 @@ use model::id::{AccountId, CallId, DomainId, SubscriberId, TrunkId};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
 use model::time::{Clock, Now, Timestamp};
-use sip_engine::TransactionConfig;
 use sip_engine::digest::{DigestClient, DigestConfig};
+use sip_engine::{TransactionConfig, Transport};
 use sip_message::{HeaderName, Message};
 use sip_services::directory::{Account, Directory, DirectoryChange, DirectoryEntry, Domain, Subscriber, Trunk};
 use sip_services::location::{Binding, Registration, RegistrationChange};
@@ -432,6 +432,8 @@ fn stored_registrations_are_rung_after_a_restart() {
         contact: format!("sip:bob@{source}").into(),
         source,
         listener: 0,
+        transport: Transport::Udp,
+        flow: None,
         call_id: "r".into(),
         cseq: 1,
         user_agent: "".into(),

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use model::id::{SubscriberId, TrunkId};
 use provisioning::port::{Registration as Stored, RegistrationChange as StoredChange, Registrations};
+use sip_engine::Transport;
+use sip_message::Uri;
 use sip_services::location::{Binding, Registration, RegistrationChange};
 use sip_services::trunk::TrunkReason;
 use sip_transport::NodeEvents;
@@ -122,19 +124,31 @@ fn to_store(change: RegistrationChange) -> (Contact, StoredChange) {
     }
 }
 
+/// The transport that a contact names; UDP when it names none (RFC 3261, section 19.1.2).
+fn contact_transport(contact: &str) -> Transport {
+    let uri = Uri::parse(contact.as_bytes()).ok();
+    uri.and_then(|uri| Transport::of_param(uri.params.get(b"transport")?)).unwrap_or_default()
+}
+
 /// Longest time that an Expires can name (RFC 3261, section 20.19: a 32-bit number of seconds).
 const EXPIRES_LONGEST_MS: i64 = (u32::MAX as i64) * 1_000;
 
 /// What the store kept, as the core takes it back at its start. The time of the last refresh is not kept: the end of
 /// the binding orders kept contacts among each other, so much earlier that every contact that registers from now on is
 /// later, and rings.
+///
+/// Nor is the transport kept: the contact tells it. The connection of a contact over TCP ended with the process; it is
+/// reached again when it registers anew, or at the address of its contact.
 pub fn from_store(stored: Stored) -> Registration {
+    let transport = contact_transport(&stored.contact);
     Registration {
         subscriber: stored.subscriber,
         binding: Binding {
             contact: stored.contact.into(),
             source: stored.source,
             listener: 0,
+            transport,
+            flow: None,
             call_id: stored.call_id.into(),
             cseq: stored.cseq,
             user_agent: stored.user_agent.into(),

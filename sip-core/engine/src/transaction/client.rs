@@ -99,7 +99,10 @@ impl Client {
     }
 
     pub(super) fn fails_with(&self, peer: Peer) -> bool {
-        self.peer == peer && matches!(self.state, State::Waiting { .. } | State::Proceeding { .. })
+        let same = Peer { flow: None, ..self.peer } == Peer { flow: None, ..peer };
+        // A request that named no connection went over whichever led there.
+        let flow = self.peer.flow.is_none() || self.peer.flow == peer.flow;
+        same && flow && matches!(self.state, State::Waiting { .. } | State::Proceeding { .. })
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

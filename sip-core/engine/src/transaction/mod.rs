@@ -356,7 +356,8 @@ impl Transactions {
     }
 
     /// The transport could not send to this peer: all client transactions there that wait for a final response
-    /// end with [`TransactionEvent::TransportError`].
+    /// end with [`TransactionEvent::TransportError`]. A peer with a connection means that connection, and requests that
+    /// named none; looking for them costs a walk over all client transactions.
     pub fn transport_failed(&mut self, peer: Peer) {
         let mut failed: Vec<u64> =
             self.clients.iter().filter(|(_, client)| client.fails_with(peer)).map(|(serial, _)| *serial).collect();

@@ -191,7 +191,7 @@ pub(super) fn response_peer(request: &Message, peer: Peer, force_rport: bool) ->
     match request.top_via() {
         Ok(via) if via.rport().is_none() => {
             let port = via.port.filter(|port| *port != 0).unwrap_or(peer.transport.default_port());
-            Peer { remote: SocketAddr::new(peer.remote.ip(), port), ..peer }
+            peer.at(SocketAddr::new(peer.remote.ip(), port))
         }
         Ok(_) | Err(_) => peer,
     }

@@ -10,7 +10,7 @@ use sip_message::build::{RequestBuilder, ResponseBuilder};
 use sip_message::{HeaderName, Message, Method};
 
 use super::{ClientKey, ServerKey, Timers, TransactionConfig, TransactionEvent, Transactions, test_start};
-use crate::{Due, Peer, Retransmit, Transport};
+use crate::{Due, Flow, Peer, Retransmit, Transport};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -422,6 +422,26 @@ fn a_request_without_a_final_response_is_forgotten() {
         run(&mut engine, start, end + 32 * SECOND);
         assert!(engine.is_empty());
     }
+}
+
+#[test]
+fn a_lost_connection_fails_what_went_over_it() {
+    let (mut engine, start) = (engine(), test_start());
+    let over = |flow: Option<u64>| Peer::tcp(bob().remote, 0, flow.map(Flow));
+    let by_flow = engine.request(start, request(&Method::Options, "z9hG4bK1"), over(Some(1))).unwrap();
+    let by_any = engine.request(start, request(&Method::Options, "z9hG4bK2"), over(None)).unwrap();
+    engine.request(start, request(&Method::Options, "z9hG4bK3"), over(Some(2))).unwrap();
+    engine.request(start, request(&Method::Options, "z9hG4bK4"), bob()).unwrap();
+    engine.transport_failed(over(Some(1)));
+    let failed: Vec<_> = events(&mut engine)
+        .into_iter()
+        .map(|event| match event {
+            TransactionEvent::TransportError { key } => key,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(failed, [by_flow, by_any]);
+    assert_eq!(engine.len(), 2, "another connection and another transport are not concerned");
 }
 
 #[test]

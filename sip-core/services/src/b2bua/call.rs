@@ -192,10 +192,7 @@ impl Call {
 /// requests come from, because its Contact may lie behind a NAT, and a trunk at its Contact.
 pub(super) fn next_hop(dialog: &Dialog, peer: Peer, trunk: bool) -> Peer {
     let routed = dialog.next_hop() != dialog.target();
-    match dialog.next_hop_address(peer.transport).filter(|_| routed || trunk) {
-        Some(remote) => Peer { remote, ..peer },
-        None => peer,
-    }
+    dialog.next_hop_peer(peer).filter(|_| routed || trunk).unwrap_or(peer)
 }
 
 /// Milliseconds between two readings of the monotonic clock.

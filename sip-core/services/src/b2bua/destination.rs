@@ -281,7 +281,7 @@ pub(super) fn destination(
                 .latest(shard, subscriber.id, io.now.utc)
                 .ok_or_else(|| Failure::new(480, ReleaseCause::SubscriberAbsent))?;
             Ok(Destination {
-                peer: Peer::udp(binding.source, binding.listener),
+                peer: binding.peer(),
                 uri: binding.contact.into(),
                 to: format!("<sip:{}@{}>", subscriber.username, domain.name),
                 from: from_towards(directory, origin, setup, subscriber, domain, msg),

@@ -302,9 +302,11 @@ impl Calls {
                     return;
                 }
                 let Some(call) = self.calls.get(&key) else { return };
-                let cause = match status {
-                    408 => ReleaseCause::from_status(408, call.rang),
-                    _ => ReleaseCause::NoResponse,
+                let (status, cause) = match status {
+                    408 => (408, ReleaseCause::from_status(408, call.rang)),
+                    // The phone's connection is gone: as if it had never registered.
+                    503 if !call.callee.trunk => (480, ReleaseCause::SubscriberAbsent),
+                    status => (status, ReleaseCause::NoResponse),
                 };
                 self.fail(io, key, Refusal::new(status), cause);
             }
