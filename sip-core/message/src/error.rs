@@ -85,6 +85,51 @@ pub enum Fault {
     MaxForwards,
 }
 
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 16] = [
+        Self::KeepAlive,
+        Self::MessageTooLarge,
+        Self::NotSip,
+        Self::StartLine,
+        Self::Version,
+        Self::NoEnd,
+        Self::Header,
+        Self::TooManyHeaders,
+        Self::HeaderTooLarge,
+        Self::Missing,
+        Self::Repeated,
+        Self::ContentLength,
+        Self::CSeq,
+        Self::Via,
+        Self::Address,
+        Self::MaxForwards,
+    ];
+
+    /// The name in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeepAlive => "keep-alive",
+            Self::MessageTooLarge => "message-too-large",
+            Self::NotSip => "not-sip",
+            Self::StartLine => "start-line",
+            Self::Version => "version",
+            Self::NoEnd => "no-end",
+            Self::Header => "header",
+            Self::TooManyHeaders => "too-many-headers",
+            Self::HeaderTooLarge => "header-too-large",
+            Self::Missing => "missing",
+            Self::Repeated => "repeated",
+            Self::ContentLength => "content-length",
+            Self::CSeq => "cseq",
+            Self::Via => "via",
+            Self::Address => "address",
+            Self::MaxForwards => "max-forwards",
+        }
+    }
+}
+
 /// A message that was refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{fault}")]

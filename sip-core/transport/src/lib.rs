@@ -5,6 +5,9 @@
 //! shard that owns it ([`sip_services::shard::of_message`]) over a bounded queue; when that is full it is dropped and
 //! counted, and the sender's retransmission tries again.
 //!
+//! Beside them one thread carries all TCP connections: it cuts the octets into messages, hands those to their shards
+//! by the same queues, and writes what the shards want sent (docs/decisions/0009-one-thread-for-tcp.md).
+//!
 //! What it never does: decide what a message means, wait for a database or a disk, or end because one message made the
 //! code panic: that call is ended, the others go on.
 //!
@@ -17,9 +20,10 @@ mod ports;
 mod shard;
 mod socket;
 mod tally;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use config::{InvalidConfig, TransportConfig};
+pub use config::{InvalidConfig, TcpConfig, TransportConfig};
 pub use node::{Deps, Node, StartError};
 pub use ports::{JournalSink, NodeEvents, Notify, PlacesSink};

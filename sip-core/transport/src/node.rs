@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use mio::net::TcpListener;
 use mio::{Interest, Poll, Waker};
 use model::id::{CallId, IdSource};
 use model::secret::Secret;
@@ -24,7 +25,8 @@ use crate::config::TransportConfig;
 use crate::ports::{JournalSink, Mailbox, NodeEvents, ShardJournal};
 use crate::shard::{Control, Neighbour, SOCKET, Shard, WAKER};
 use crate::socket;
-use crate::tally::Tally;
+use crate::tally::{Garbage, Tally};
+use crate::tcp::{self, Streams, TcpParts, TcpSender};
 
 /// Room for controls beside one per call: directory changes, drains, hang-ups.
 const CONTROLS_EXTRA: usize = 1_024;
@@ -105,6 +107,8 @@ pub struct Node {
     addresses: Vec<SocketAddr>,
     mailboxes: Vec<Mailbox>,
     threads: Vec<JoinHandle<()>>,
+    /// The thread of TCP and what wakes it; it ends by itself when the last shard has.
+    streams: Option<(JoinHandle<()>, Arc<Waker>)>,
 }
 
 impl Node {
@@ -125,7 +129,8 @@ impl Node {
         };
         let listen = config.listen;
         let refused = |source| StartError::Listen { listen, source };
-        let sockets = socket::open(listen, shards, config.socket_buffer_bytes).map_err(refused)?;
+        let sockets = socket::open(listen, shards, config.socket_buffer_bytes, config.tcp.enabled).map_err(refused)?;
+        let (sockets, listener) = (sockets.udp, sockets.tcp);
         let mut addresses = Vec::new();
         for socket in sockets.iter().take(1) {
             addresses.push(socket.local_addr().map_err(refused)?);
@@ -137,8 +142,14 @@ impl Node {
         let shared = Arc::new(Shared::new(Arc::clone(&deps.directory), shards, advertised));
         preload(&shared, std::mem::take(&mut deps.registrations), shards);
         let drained = Arc::new(Drained { shared: Arc::clone(&shared), lock: Mutex::new(()), ended: Condvar::new() });
-        let mut node =
-            Self { shared: Arc::clone(&shared), drained, addresses, mailboxes: Vec::new(), threads: Vec::new() };
+        let mut node = Self {
+            shared: Arc::clone(&shared),
+            drained,
+            addresses,
+            mailboxes: Vec::new(),
+            threads: Vec::new(),
+            streams: None,
+        };
         let mut tokens = Tokens::new(*deps.seed.expose());
         let mut halves = Vec::with_capacity(sockets.len());
         let mut senders = Vec::with_capacity(sockets.len());
@@ -153,6 +164,16 @@ impl Node {
             halves.push((socket, poll, messages, controls));
         }
         let now = deps.clock.now();
+        let garbage = Arc::new(Garbage::new(now.mono));
+        let neighbours: Vec<Neighbour> = senders
+            .into_iter()
+            .zip(&node.mailboxes)
+            .map(|(messages, mailbox)| Neighbour { messages, mailbox: mailbox.clone() })
+            .collect();
+        let tcp = match listener {
+            Some(listener) => Some(node.start_tcp(config, listener, &deps, &neighbours, &garbage, tokens.octets())?),
+            None => None,
+        };
         for ((socket, poll, messages, controls), index) in halves.into_iter().zip(0_u16..) {
             let Some(mailbox) = node.mailboxes.get(usize::from(index)).cloned() else { break };
             let parts = Parts {
@@ -166,11 +187,6 @@ impl Node {
                 journal: Box::new(ShardJournal { sink: Arc::clone(&deps.journal), mailbox }),
                 seed: tokens.octets(),
             };
-            let neighbours = senders
-                .iter()
-                .zip(&node.mailboxes)
-                .map(|(messages, mailbox)| Neighbour { messages: messages.clone(), mailbox: mailbox.clone() })
-                .collect();
             let shard = Shard {
                 index,
                 core: Core::new(parts, now),
@@ -178,18 +194,49 @@ impl Node {
                 socket,
                 messages,
                 controls,
-                neighbours,
+                neighbours: neighbours.clone(),
                 clock: Arc::clone(&deps.clock),
                 events: Arc::clone(&deps.events),
                 drained: Arc::clone(&node.drained),
                 tally: Tally::default(),
+                garbage: Arc::clone(&garbage),
+                tcp: tcp.clone(),
                 buffer: vec![0; BUFFER_BYTES].into(),
             };
             let thread = std::thread::Builder::new().name(format!("sip-{index}")).spawn(move || shard.run());
             node.threads.push(thread.map_err(StartError::Shard)?);
         }
-        tracing::info!(shards, listen = ?node.addresses, "SIP is heard");
+        tracing::info!(shards, listen = ?node.addresses, tcp = config.tcp.enabled, "SIP is heard");
         Ok(node)
+    }
+
+    /// Starts the thread of TCP; what the shards reach it by.
+    fn start_tcp(
+        &mut self,
+        config: &TransportConfig,
+        mut listener: TcpListener,
+        deps: &Deps,
+        neighbours: &[Neighbour],
+        garbage: &Arc<Garbage>,
+        seed: [u8; 32],
+    ) -> Result<TcpSender, StartError> {
+        let poll = Poll::new().map_err(StartError::Shard)?;
+        poll.registry().register(&mut listener, tcp::LISTENER, Interest::READABLE).map_err(StartError::Shard)?;
+        let waker = Arc::new(Waker::new(poll.registry(), tcp::WAKER).map_err(StartError::Shard)?);
+        let (sender, outgoing) = sync_channel(config.queue_max);
+        let streams = Streams::new(TcpParts {
+            config: config.tcp,
+            poll,
+            listener,
+            outgoing,
+            shards: neighbours.to_vec(),
+            clock: Arc::clone(&deps.clock),
+            tokens: Tokens::new(seed),
+            garbage: Arc::clone(garbage),
+        });
+        let thread = std::thread::Builder::new().name("sip-tcp".to_owned()).spawn(move || streams.run());
+        self.streams = Some((thread.map_err(StartError::Shard)?, Arc::clone(&waker)));
+        Ok(TcpSender { outgoing: sender, waker })
     }
 
     /// Where SIP is heard, with the real port.
@@ -250,10 +297,11 @@ impl Node {
     }
 
     /// Shards whose thread has ended while the node runs: their calls are lost, and what belongs to them is not
-    /// answered until a restart. Zero unless there is a defect.
+    /// answered until a restart. The thread of TCP counts as one. Zero unless there is a defect.
     #[must_use]
     pub fn shards_dead(&self) -> usize {
-        self.threads.iter().filter(|thread| thread.is_finished()).count()
+        let streams = self.streams.iter().map(|(thread, _)| thread);
+        self.threads.iter().chain(streams).filter(|thread| thread.is_finished()).count()
     }
 
     /// What the shards share: location, counters, directory; to read.
@@ -275,6 +323,14 @@ impl Node {
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a shard ended with a panic");
+            }
+        }
+        if let Some((thread, waker)) = self.streams.take() {
+            if let Err(error) = waker.wake() {
+                tracing::error!(%error, "the thread of TCP could not be woken");
+            }
+            if thread.join().is_err() {
+                tracing::error!("the thread of TCP ended with a panic");
             }
         }
     }

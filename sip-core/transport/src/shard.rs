@@ -11,14 +11,15 @@ use mio::net::UdpSocket;
 use mio::{Events, Poll};
 use model::id::CallId;
 use model::time::{Clock, Now};
-use sip_engine::Peer;
+use sip_engine::{Peer, Transport};
 use sip_message::Message;
 use sip_message::limits::MESSAGE_MAX;
 use sip_services::{Core, Input, Output, Token, shard};
 
 use crate::node::Drained;
 use crate::ports::{Mailbox, NodeEvents};
-use crate::tally::{Reporter, Tally};
+use crate::tally::{Garbage, Reporter, Tally};
+use crate::tcp::{Outgoing, TcpSender};
 
 /// Datagrams of one turn, from the socket and from other shards each: then the core's timers get their turn.
 const TURN_MAX: usize = 256;
@@ -32,10 +33,15 @@ pub(crate) const WAKER: mio::Token = mio::Token(1);
 /// What the rest of the process tells a shard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Control {
-    Journaled { token: Token, committed: bool },
+    Journaled {
+        token: Token,
+        committed: bool,
+    },
     DirectoryChanged,
     Drain,
     Hangup(CallId),
+    /// What was sent there over a stream is lost.
+    Unreachable(Peer),
     Stop,
 }
 
@@ -43,6 +49,7 @@ pub(crate) enum Control {
 pub(crate) type Handed = (Message, Peer);
 
 /// Another shard, as this one sees it.
+#[derive(Clone)]
 pub(crate) struct Neighbour {
     pub messages: SyncSender<Handed>,
     pub mailbox: Mailbox,
@@ -61,6 +68,9 @@ pub(crate) struct Shard {
     pub events: Arc<dyn NodeEvents>,
     pub drained: Arc<Drained>,
     pub tally: Tally,
+    pub garbage: Arc<Garbage>,
+    /// The way to the TCP connections, when there are any.
+    pub tcp: Option<TcpSender>,
     pub buffer: Box<[u8]>,
 }
 
@@ -87,7 +97,7 @@ impl Shard {
                 self.handle(now, Input::Timeout);
             }
             self.guarded(now, Self::write);
-            reporter.report(now.mono, &mut self.tally, self.core.stats());
+            reporter.report(now.mono, &mut self.tally, self.core.stats(), &self.garbage);
             self.drained.look();
             if stop {
                 return;
@@ -120,6 +130,7 @@ impl Shard {
                 Control::DirectoryChanged => Input::DirectoryChanged,
                 Control::Drain => Input::Drain,
                 Control::Hangup(call) => Input::Hangup { call },
+                Control::Unreachable(peer) => Input::Unreachable { peer },
                 Control::Stop => {
                     stop = true;
                     Input::HangupAll
@@ -183,7 +194,10 @@ impl Shard {
                     self.hand_over(owner, (message, peer), woken);
                 }
             }
-            Err(error) => self.core.handle(now, Input::Refused { error, peer }),
+            Err(error) => {
+                self.tally.refused(error.fault());
+                self.core.handle(now, Input::Refused { error, peer });
+            }
         }
     }
 
@@ -199,19 +213,48 @@ impl Shard {
 
     /// Does what the core wants done.
     fn write(&mut self) {
+        let mut streamed = false;
         while let Some(output) = self.core.poll() {
             match output {
-                Output::Transmit { bytes, peer } => {
-                    if bytes.len() > MESSAGE_MAX || self.socket.send_to(&bytes, peer.remote).is_err() {
-                        // A full buffer or an unreachable peer: the transaction sends again or gives up.
-                        self.tally.send_failed += 1;
-                    } else {
-                        self.tally.sent(&bytes);
-                    }
-                }
+                Output::Transmit { bytes, peer } => match peer.transport {
+                    Transport::Udp => self.send_datagram(&bytes, peer),
+                    Transport::Tcp => streamed |= self.send_stream(bytes, peer),
+                    Transport::Tls | Transport::Ws | Transport::Wss => self.unreachable(&bytes, peer),
+                },
                 Output::RegistrationChanged(change) => self.events.registration_changed(change),
                 Output::TrunkState { trunk, up, reason } => self.events.trunk_changed(trunk, up, reason),
             }
+        }
+        if let Some(tcp) = self.tcp.as_ref().filter(|_| streamed) {
+            tcp.wake();
+        }
+    }
+
+    fn send_datagram(&mut self, bytes: &Bytes, peer: Peer) {
+        if bytes.len() > MESSAGE_MAX || self.socket.send_to(bytes, peer.remote).is_err() {
+            // A full buffer or an unreachable peer: the transaction sends again or gives up.
+            self.tally.send_failed += 1;
+        } else {
+            self.tally.sent(bytes);
+        }
+    }
+
+    /// Queues a message for its connection; whether it was queued.
+    fn send_stream(&mut self, bytes: Bytes, peer: Peer) -> bool {
+        let outgoing = Outgoing { bytes: bytes.clone(), peer, shard: self.index };
+        let queued = self.tcp.as_ref().is_some_and(|tcp| tcp.send(outgoing));
+        if !queued {
+            self.unreachable(&bytes, peer);
+        }
+        queued
+    }
+
+    /// A message that can't be sent. Over a stream nobody sends it again, so a request must not wait for its timer.
+    fn unreachable(&mut self, bytes: &Bytes, peer: Peer) {
+        self.tally.send_failed += 1;
+        if !bytes.starts_with(b"SIP/2.0 ") {
+            let now = self.clock.now();
+            self.handle(now, Input::Unreachable { peer });
         }
     }
 }

@@ -3,10 +3,38 @@
 use std::io;
 use std::net::SocketAddr;
 
+use mio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// How often another port is tried, when any will do and another process has it for TCP.
+const PORT_TRIES: usize = 16;
+
+/// What is heard on one port.
+pub(crate) struct Sockets {
+    /// One for each shard.
+    pub udp: Vec<mio::net::UdpSocket>,
+    /// When TCP is wanted.
+    pub tcp: Option<TcpListener>,
+}
+
+/// Opens `count` UDP sockets and, if wanted, a listener for TCP, all on one port.
+pub(crate) fn open(listen: SocketAddr, count: u16, buffer_bytes: usize, tcp: bool) -> io::Result<Sockets> {
+    let mut tries = 0;
+    loop {
+        let udp = open_udp(listen, count, buffer_bytes)?;
+        let Some(first) = udp.first().filter(|_| tcp) else { return Ok(Sockets { udp, tcp: None }) };
+        match TcpListener::bind(first.local_addr()?) {
+            Ok(listener) => return Ok(Sockets { udp, tcp: Some(listener) }),
+            Err(error) if listen.port() == 0 && error.kind() == io::ErrorKind::AddrInUse && tries < PORT_TRIES => {
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Opens `count` UDP sockets on one port. With port 0 the first gets any, the others the same.
-pub(crate) fn open(listen: SocketAddr, count: u16, buffer_bytes: usize) -> io::Result<Vec<mio::net::UdpSocket>> {
+fn open_udp(listen: SocketAddr, count: u16, buffer_bytes: usize) -> io::Result<Vec<mio::net::UdpSocket>> {
     if listen.port() != 0 {
         // SO_REUSEPORT would silently share the port, and the traffic, with another process.
         let probe = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
@@ -21,6 +49,10 @@ pub(crate) fn open(listen: SocketAddr, count: u16, buffer_bytes: usize) -> io::R
         socket.set_send_buffer_size(buffer_bytes)?;
         // Linux tells twice what it grants, and grants no more than net.core.rmem_max.
         let granted = socket.recv_buffer_size()? / 2;
+        if sockets.is_empty() {
+            metrics::gauge!("sip_socket_receive_buffer_wanted_bytes").set(float(buffer_bytes));
+            metrics::gauge!("sip_socket_receive_buffer_granted_bytes").set(float(granted));
+        }
         if sockets.is_empty() && granted < buffer_bytes {
             tracing::warn!(
                 wanted = buffer_bytes,
@@ -35,4 +67,9 @@ pub(crate) fn open(listen: SocketAddr, count: u16, buffer_bytes: usize) -> io::R
         sockets.push(mio::net::UdpSocket::from_std(socket));
     }
     Ok(sockets)
+}
+
+/// Exact for all sizes that a kernel grants.
+fn float(bytes: usize) -> f64 {
+    u32::try_from(bytes).map_or(f64::MAX, f64::from)
 }

@@ -1,14 +1,15 @@
 //! A node of four shards on real loopback sockets, with the real journal and the real relay.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::{Deps, JournalSink, Node, NodeEvents, Notify, PlacesSink, StartError, TransportConfig};
+use crate::{Deps, JournalSink, Node, NodeEvents, Notify, PlacesSink, StartError, TcpConfig, TransportConfig};
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use db::Position;
 use db::journal::{Journal, JournalReader, Places};
 use db::system::{SystemClock, SystemIds};
@@ -27,6 +28,12 @@ use sip_services::location::{Binding, Registration, RegistrationChange};
 use sip_services::trunk::TrunkReason;
 use sip_services::{MediaPort, ServicesConfig, ha1_pair};
 use uuid::Uuid;
+
+mod garbage;
+mod tcp;
+mod wire;
+
+use wire::Wire;
 
 /// How long anything may take that is waited for.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -166,10 +173,14 @@ impl Clock for FaultyClock {
 }
 
 fn start(registrations: Vec<Registration>) -> Rig {
-    start_with(registrations, Arc::new(SystemClock))
+    start_with(registrations, Arc::new(SystemClock), TcpConfig::default())
 }
 
-fn start_with(registrations: Vec<Registration>, node_clock: Arc<dyn Clock>) -> Rig {
+fn start_tcp(tcp: TcpConfig) -> Rig {
+    start_with(Vec::new(), Arc::new(SystemClock), tcp)
+}
+
+fn start_with(registrations: Vec<Registration>, node_clock: Arc<dyn Clock>, tcp: TcpConfig) -> Rig {
     let data = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (journal, _) = Journal::open(data.path(), Arc::clone(&clock), "test").unwrap();
@@ -192,7 +203,7 @@ fn start_with(registrations: Vec<Registration>, node_clock: Arc<dyn Clock>) -> R
         transactions: TransactionConfig::default(),
         digest: DigestConfig::default(),
     };
-    let node = Node::start(&config(0), deps).unwrap();
+    let node = Node::start(&TransportConfig { tcp, ..config(0) }, deps).unwrap();
     Rig { node, journal, heard, _relay: relay, data, _trunk: trunk }
 }
 
@@ -213,36 +224,41 @@ fn facts(data: &Path) -> Vec<Fact> {
 /// A phone that does one thing after the other.
 struct Phone {
     user: &'static str,
-    socket: UdpSocket,
+    wire: Wire,
     server: SocketAddr,
     serial: u32,
+    /// What its Via and Contact say, when that is not the address of its wire.
+    reached_at: Option<SocketAddr>,
+    /// Calls that it was rung for.
+    rung: RefCell<BTreeSet<Vec<u8>>>,
 }
 
 impl Phone {
     fn new(user: &'static str, rig: &Rig) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        socket.set_read_timeout(Some(WAIT_MAX)).unwrap();
-        Self { user, socket, server: rig.node.local_addrs()[0], serial: 0 }
+        Self::over(user, Wire::udp(socket, rig.node.local_addrs()[0]), rig)
+    }
+
+    fn over(user: &'static str, wire: Wire, rig: &Rig) -> Self {
+        Self { user, wire, server: rig.node.local_addrs()[0], serial: 0, reached_at: None, rung: RefCell::default() }
     }
 
     fn address(&self) -> SocketAddr {
-        self.socket.local_addr().unwrap()
+        self.reached_at.unwrap_or_else(|| self.wire.address())
     }
 
     fn send(&self, text: &str) {
-        self.socket.send_to(text.as_bytes(), self.server).unwrap();
+        self.wire.send(text.as_bytes());
     }
 
     /// The next message for which `wanted` holds; retransmissions of others are passed over.
     #[track_caller]
     fn wait(&self, wanted: impl Fn(&Message) -> bool) -> Message {
-        let mut buffer = [0; 65_536];
         let mut passed = Vec::new();
         for _ in 0..100 {
-            let Ok((length, _)) = self.socket.recv_from(&mut buffer) else {
+            let Some(message) = self.wire.receive(WAIT_MAX) else {
                 panic!("what was waited for did not come, but: {passed:#?}")
             };
-            let message = Message::parse_datagram(Bytes::copy_from_slice(&buffer[..length])).unwrap();
             if wanted(&message) {
                 return message;
             }
@@ -256,6 +272,29 @@ impl Phone {
         self.wait(|m| !m.is_request() && m.method().as_bytes() == method.as_bytes() && m.status() == status)
     }
 
+    /// As [`Phone::wait_status`], for one call: an answer of an earlier one may come again.
+    #[track_caller]
+    fn wait_answer(&self, call_id: &str, method: &str, status: u16) -> Message {
+        let own = |m: &Message| m.call_id() == call_id.as_bytes() && m.method().as_bytes() == method.as_bytes();
+        self.wait(|m| !m.is_request() && own(m) && m.status() == status)
+    }
+
+    /// The INVITE of a call that it was not rung for before.
+    #[track_caller]
+    fn wait_ring(&self) -> Message {
+        let new = |m: &Message| m.to().unwrap().tag().is_none() && !self.rung.borrow().contains(m.call_id());
+        let invite = self.wait(|m| m.is_request() && m.method().as_bytes() == b"INVITE" && new(m));
+        self.rung.borrow_mut().insert(invite.call_id().to_vec());
+        invite
+    }
+
+    /// A request within the call that `invite` rang for.
+    #[track_caller]
+    fn wait_within(&self, invite: &Message, method: &str) -> Message {
+        let own = |m: &Message| m.call_id() == invite.call_id() && m.method().as_bytes() == method.as_bytes();
+        self.wait(|m| m.is_request() && own(m))
+    }
+
     #[track_caller]
     fn wait_request(&self, method: &str) -> Message {
         self.wait(|m| m.is_request() && m.method().as_bytes() == method.as_bytes())
@@ -264,10 +303,11 @@ impl Phone {
     fn request(&mut self, method: &str, uri: &str, to: &str, call_id: &str, extra: &str, body: &str) -> String {
         self.serial += 1;
         let (user, address, serial) = (self.user, self.address(), self.serial);
+        let (transport, param) = (self.wire.transport(), self.wire.contact_param());
         format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bK{user}{serial};rport\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{transport} {address};branch=z9hG4bK{user}{serial};rport\r\n\
              Max-Forwards: 70\r\nFrom: <sip:{user}@alpha.example>;tag={user}-tag\r\nTo: {to}\r\nCall-ID: {call_id}\r\n\
-             CSeq: {serial} {method}\r\nContact: <sip:{user}@{address}>\r\n{extra}Content-Length: {}\r\n\r\n{body}",
+             CSeq: {serial} {method}\r\nContact: <sip:{user}@{address}{param}>\r\n{extra}Content-Length: {}\r\n\r\n{body}",
             body.len()
         )
     }
@@ -277,7 +317,9 @@ impl Phone {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let first = self.request(method, uri, to, call_id, kind, body);
         self.send(&first);
-        let challenge = self.wait(|m| !m.is_request() && matches!(m.status(), 401 | 407));
+        // One of an earlier request may come again.
+        let own = |m: &Message| m.call_id() == call_id.as_bytes() && m.cseq().is_ok_and(|(n, _)| n == self.serial);
+        let challenge = self.wait(|m| !m.is_request() && matches!(m.status(), 401 | 407) && own(m));
         let mut client = DigestClient::new(self.user, Secret::new("secret".to_owned()));
         let (name, value) =
             client.answer(&challenge, method.as_bytes(), uri.as_bytes(), body.as_bytes(), "cnonce").unwrap();
@@ -287,7 +329,8 @@ impl Phone {
             let to = String::from_utf8(challenge.header(HeaderName::To).unwrap().to_vec()).unwrap();
             let via = String::from_utf8(challenge.header(HeaderName::Via).unwrap().to_vec()).unwrap();
             let ack = self.request("ACK", uri, &to, call_id, "", "").replace("CSeq: ", "X: ");
-            let own = format!("Via: SIP/2.0/UDP {};branch=z9hG4bK{}{};rport", self.address(), self.user, self.serial);
+            let (transport, address) = (self.wire.transport(), self.address());
+            let own = format!("Via: SIP/2.0/{transport} {address};branch=z9hG4bK{}{};rport", self.user, self.serial);
             self.send(&ack.replace(&own, &format!("Via: {via}\r\nCSeq: {cseq} ACK")));
         }
         let second = self.request(method, uri, to, call_id, &extra, body);
@@ -308,9 +351,12 @@ impl Phone {
     fn reply(&self, request: &Message, status: u16, body: &str) {
         let builder = sip_message::build::ResponseBuilder::response_to(request, status, "Fine")
             .to_tag(self.user.as_bytes())
-            .header(HeaderName::Contact, format!("<sip:{}@{}>", self.user, self.address()));
+            .header(
+                HeaderName::Contact,
+                format!("<sip:{}@{}{}>", self.user, self.address(), self.wire.contact_param()),
+            );
         let builder = if body.is_empty() { builder } else { builder.body("application/sdp", body) };
-        self.socket.send_to(&builder.finish().unwrap(), self.server).unwrap();
+        self.wire.send(&builder.finish().unwrap());
     }
 
     /// In-dialog, after the 200 `ok`.
@@ -322,20 +368,30 @@ impl Phone {
     }
 }
 
+/// Alice calls Bob, who answers; the 200 that Alice gets and the INVITE that Bob got.
 #[track_caller]
-/// Alice calls Bob, who answers; the 200 that Alice gets.
-fn talk(alice: &mut Phone, bob: &Phone, call_id: &str) -> Message {
+fn talk(alice: &mut Phone, bob: &Phone, call_id: &str) -> (Message, Message) {
     let sdp = alice.sdp();
     alice.authorized("INVITE", "sip:101@alpha.example", "<sip:101@alpha.example>", call_id, &sdp);
-    let invite = bob.wait(|m| m.is_request() && m.method().as_bytes() == b"INVITE" && m.to().unwrap().tag().is_none());
+    let invite = bob.wait_ring();
     bob.reply(&invite, 180, "");
-    alice.wait_status("INVITE", 180);
+    alice.wait_answer(call_id, "INVITE", 180);
     bob.reply(&invite, 200, &bob.sdp());
-    let ok = alice.wait_status("INVITE", 200);
-    bob.wait_request("ACK");
+    let ok = alice.wait_answer(call_id, "INVITE", 200);
+    bob.wait_within(&invite, "ACK");
     alice.serial -= 1;
     alice.within("ACK", &ok, call_id);
-    ok
+    (ok, invite)
+}
+
+/// One whole call, hung up by its caller.
+#[track_caller]
+fn whole_call(alice: &mut Phone, bob: &Phone, call_id: &str) {
+    let (ok, invite) = talk(alice, bob, call_id);
+    alice.within("BYE", &ok, call_id);
+    alice.wait_answer(call_id, "BYE", 200);
+    let bye = bob.wait_within(&invite, "BYE");
+    bob.reply(&bye, 200, "");
 }
 
 #[test]
@@ -359,11 +415,11 @@ fn calls_cross_shards_and_reach_the_journal() {
     // One socket each, so all datagrams of a phone arrive at one shard; twelve Call-IDs spread over the four.
     for n in 0..12 {
         let call_id = format!("call-{n}");
-        let ok = talk(&mut alice, &bob, &call_id);
+        let (ok, invite) = talk(&mut alice, &bob, &call_id);
         assert_eq!(rig.node.calls_up(), 1);
         alice.within("BYE", &ok, &call_id);
-        alice.wait_status("BYE", 200);
-        let bye = bob.wait_request("BYE");
+        alice.wait_answer(&call_id, "BYE", 200);
+        let bye = bob.wait_within(&invite, "BYE");
         bob.reply(&bye, 200, "");
     }
     assert_eq!((rig.node.calls(), rig.node.drain(WAIT_MAX)), (0, 0));
@@ -391,7 +447,7 @@ fn a_panic_beside_the_core_ends_no_shard() {
 #[test]
 fn a_dead_shard_is_seen() {
     let clock = Arc::new(FaultyClock::default());
-    let rig = start_with(Vec::new(), clock.clone());
+    let rig = start_with(Vec::new(), clock.clone(), TcpConfig::default());
     assert_eq!(rig.node.shards_dead(), 0);
     clock.0.store(true, Ordering::SeqCst);
     // Each shard looks at the clock at least once a second; the first to do so dies.
@@ -442,8 +498,7 @@ fn stored_registrations_are_rung_after_a_restart() {
     };
     let rig = start(vec![Registration { subscriber: subscriber_id(11), binding }]);
     let mut alice = Phone::new("alice", &rig);
-    bob.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    let bob = Phone { user: "bob", socket: bob, server: rig.node.local_addrs()[0], serial: 0 };
+    let bob = Phone::over("bob", Wire::udp(bob, rig.node.local_addrs()[0]), &rig);
     talk(&mut alice, &bob, "call");
 }
 
