@@ -163,6 +163,8 @@ impl ParseError {
         }
         Some(match self.fault {
             Fault::Version => 505,
+            // RFC 4475, section 3.1.2.18: whoever may learn the method later should hear 501 from whom does not know it.
+            Fault::CSeq if matches!(request.method(), Method::Other(_)) => 501,
             Fault::MessageTooLarge | Fault::TooManyHeaders | Fault::HeaderTooLarge => 513,
             _ => 400,
         })

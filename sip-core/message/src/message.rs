@@ -305,6 +305,12 @@ fn read_cseq(value: &[u8]) -> Result<(u32, &[u8]), GrammarError> {
     Ok((sequence, method))
 }
 
+/// A URI without headers: they are not allowed in a Request-URI (RFC 3261, section 19.1.1, table 1; RFC 4475, section
+/// 3.1.2.11).
+fn is_request_uri(text: &[u8]) -> bool {
+    Uri::parse(text).is_ok_and(|uri| uri.headers.is_none())
+}
+
 fn read_max_forwards(value: &[u8]) -> Option<u8> {
     number(value).ok().and_then(|hops| u8::try_from(hops).ok())
 }
@@ -415,7 +421,7 @@ impl Scan {
             self.fault(Fault::Version);
         } else if line.len() > HEADER_MAX {
             self.fault(Fault::HeaderTooLarge);
-        } else if trimmed.len() != rest.len() || Uri::parse(self.message.request_uri()).is_err() {
+        } else if trimmed.len() != rest.len() || !is_request_uri(self.message.request_uri()) {
             self.fault(Fault::StartLine);
         }
         Ok(())
@@ -566,6 +572,11 @@ impl Scan {
         }
         let method = Method::known(method).unwrap_or_else(|| Method::Other(message.view.slice_ref(method)));
         message.top_via().map_err(|_| Fault::Via)?;
+        // Separators with nothing between (RFC 4475, section 3.1.2.1): which hop is whose can't be told. Values further
+        // down are otherwise their owners' business.
+        if message.values(HeaderName::Via).any(|value| value.is_empty() || value.starts_with(b";")) {
+            return Err(Fault::Via);
+        }
         message.from().map_err(|_| Fault::Address)?;
         message.to().map_err(|_| Fault::Address)?;
         if message.header(HeaderName::MaxForwards).is_some_and(|value| read_max_forwards(value).is_none()) {

@@ -10,11 +10,11 @@ use model::time::Now;
 use sip_engine::digest::{DigestConfig, DigestServer};
 use sip_engine::{Peer, ServerKey, Tokens, TransactionConfig, TransactionEvent, Transactions};
 use sip_message::build::ResponseBuilder;
-use sip_message::{Fault, HeaderName, Message, Method, ParseError, reason_of};
+use sip_message::{Fault, HeaderName, Message, Method, ParseError, Scheme, reason_of};
 
 use crate::b2bua::Calls;
 use crate::config::ServicesConfig;
-use crate::io::{ALLOW, Io, SDP};
+use crate::io::{ALLOW, Io, Refusal, SDP};
 use crate::outbound::Registrations;
 use crate::ports::{Input, JournalPort, MediaPort, Output, Shared};
 use crate::registrar::Registrar;
@@ -296,8 +296,14 @@ fn refusal(request: &Message, status: u16, peer: Peer, tag: &str) -> Option<Byte
         .ok()
 }
 
-/// OPTIONS to us: what we can do (RFC 3261, section 11.2).
+/// OPTIONS to us: what we can do (RFC 3261, section 11.2), judged as an INVITE would be (section 8.2.2).
 fn options(io: &mut Io, key: ServerKey, msg: &Message, peer: Peer) {
+    if msg.uri().is_ok_and(|uri| uri.scheme == Scheme::Other) {
+        return io.reply(key, msg, peer, 416);
+    }
+    if let Some(required) = msg.header(HeaderName::Require) {
+        return io.refuse(key, msg, peer, Refusal::new(420).with(HeaderName::Unsupported, required), None);
+    }
     let tag = io.tokens.tag();
     let response = io.response(msg, peer, 200, &tag).header(HeaderName::Allow, ALLOW).header(HeaderName::Accept, SDP);
     io.respond(key, response);

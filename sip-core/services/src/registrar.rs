@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use model::id::SubscriberId;
 use model::time::Timestamp;
 use sip_engine::{Peer, ServerKey};
-use sip_message::{Contact, HeaderName, Message};
+use sip_message::{Contact, HeaderName, Message, Scheme};
 
 use crate::auth::{Role, authenticate};
 use crate::config::ServicesConfig;
@@ -61,6 +61,10 @@ impl Registrar {
         let to = msg.to().map_err(|_| Refusal::new(400))?;
         if let Some(required) = msg.header(HeaderName::Require) {
             return Err(Refusal::new(420).with(HeaderName::Unsupported, required));
+        }
+        // An address of record is a SIP URI (RFC 3261, section 10.3, step 5; RFC 4475, section 3.3.4).
+        if !matches!(to.uri.scheme, Scheme::Sip | Scheme::Sips) {
+            return Err(Refusal::new(400));
         }
         // An unknown domain learns nothing: neither that we host others nor which.
         let domain = directory.domain_by_name(&to.uri.host_text()).ok_or_else(|| Refusal::new(403))?;

@@ -142,11 +142,22 @@ pub(super) fn check(msg: &Message) -> Result<u8, Failure> {
             return Err(Failure { refusal, cause: incompatible });
         }
     }
+    // Our answer is a session description: who does not take one can't be served (RFC 4475, section 3.3.15).
+    let mut accepted = msg.headers(HeaderName::Accept).peekable();
+    if accepted.peek().is_some() && !msg.values(HeaderName::Accept).any(accepts_sdp) {
+        return Err(Failure::new(406, incompatible));
+    }
     match msg.uri().map(|uri| uri.scheme) {
         Ok(Scheme::Sip | Scheme::Sips | Scheme::Tel) => Ok(hops - 1),
         Ok(Scheme::Other) => Err(Failure::new(416, incompatible)),
         Err(_) => Err(Failure::new(400, incompatible)),
     }
+}
+
+/// Whether a media range of Accept covers session descriptions (RFC 3261, section 20.1).
+fn accepts_sdp(range: &[u8]) -> bool {
+    let range = range.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
+    [SDP.as_bytes(), b"application/*", b"*/*"].iter().any(|known| range.eq_ignore_ascii_case(known))
 }
 
 pub(super) fn check_offer(msg: &Message) -> Result<(), Failure> {

@@ -86,6 +86,11 @@ impl Calls {
         }
         let route = route(io, directory, origin, setup, msg)?;
         setup.called = route.called;
+        // After the callee, before anything is taken for the call (RFC 3261, section 8.2.3).
+        let delayed_offer = msg.body().is_empty();
+        if !delayed_offer {
+            check_offer(msg)?;
+        }
         let mut caller_slots = caller_slots(io, directory, origin, setup)?;
         let Chosen { callee, slots: callee_slots, untried } = choose(io, directory, setup, &route)?;
         let destination = destination(io, directory, origin, setup, &callee, msg)?;
@@ -95,10 +100,6 @@ impl Calls {
         };
         if !caller_slots.take(&io.shared.calls.clone(), None) {
             return Err(Failure::new(503, ReleaseCause::LimitReached));
-        }
-        let delayed_offer = msg.body().is_empty();
-        if !delayed_offer {
-            check_offer(msg)?;
         }
         let Some(session) = io.media.open(setup.call) else {
             io.stats.calls_shed += 1;

@@ -8,6 +8,7 @@ mod races;
 mod registrar;
 mod registrations;
 mod sessions;
+mod torture;
 mod trunks;
 
 use std::collections::BTreeMap;
