@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::grammar::{comma_list, is_all_token};
+use crate::grammar::{comma_list, is_all_token, octets_are_clean};
 use crate::limits::{HEADER_MAX, HEADERS_MAX, MESSAGE_MAX, RESPONSE_HEADERS_EXTRA};
 use crate::{HeaderName, Message, Method, NameAddr, Uri, Via};
 
@@ -41,6 +41,18 @@ pub(crate) fn check_value(value: &[u8]) -> Result<(), BuildError> {
     }
 }
 
+/// A value of a received message. It was let in with a NUL in a quoted pair only (RFC 3261, section 25.1; RFC 4475, section
+/// 3.1.1.2), and goes back as it came.
+fn check_copied(value: &[u8]) -> Result<(), BuildError> {
+    if !octets_are_clean(value) || value.contains(&b'\n') {
+        Err(BuildError::Injection)
+    } else if value.len() > HEADER_MAX {
+        Err(BuildError::TooLarge)
+    } else {
+        Ok(())
+    }
+}
+
 pub(crate) fn check_name(name: &[u8]) -> Result<(), BuildError> {
     if is_all_token(name) { Ok(()) } else { Err(BuildError::Name) }
 }
@@ -62,12 +74,20 @@ impl Writer {
     }
 
     fn field(&mut self, name: &[u8], parts: &[&[u8]]) {
+        for part in parts {
+            self.note(check_value(part));
+        }
+        self.copied(name, parts);
+    }
+
+    /// A field of which a part comes from a received message.
+    fn copied(&mut self, name: &[u8], parts: &[&[u8]]) {
         self.note(check_name(name));
         self.fields = self.fields.saturating_add(1);
         self.head.extend_from_slice(name);
         self.head.extend_from_slice(b": ");
         for part in parts {
-            self.note(check_value(part));
+            self.note(check_copied(part));
             self.head.extend_from_slice(part);
         }
         self.head.extend_from_slice(b"\r\n");
@@ -252,34 +272,35 @@ impl<'a> ResponseBuilder<'a> {
         let request = self.request;
         for (at, value) in request.headers(HeaderName::Via).enumerate() {
             match self.source.filter(|_| at == 0).and_then(|source| with_source(value, source)) {
-                Some(marked) => copied.field(b"Via", &[&marked]),
-                None => copied.field(b"Via", &[value]),
+                Some(marked) => copied.copied(b"Via", &[&marked]),
+                None => copied.copied(b"Via", &[value]),
             }
         }
         if self.record_route {
             for value in request.headers(HeaderName::RecordRoute) {
-                copied.field(b"Record-Route", &[value]);
+                copied.copied(b"Record-Route", &[value]);
             }
         }
         for value in request.headers(HeaderName::From).take(1) {
-            copied.field(b"From", &[value]);
+            copied.copied(b"From", &[value]);
         }
         for value in request.headers(HeaderName::To).take(1) {
+            self.to_tag.as_deref().into_iter().for_each(|tag| copied.note(check_value(tag)));
             let untagged = NameAddr::parse(value).is_ok_and(|to| to.tag().is_none());
             match self.to_tag.as_deref().filter(|_| untagged) {
-                Some(tag) => copied.field(b"To", &[value, b";tag=", tag]),
-                None => copied.field(b"To", &[value]),
+                Some(tag) => copied.copied(b"To", &[value, b";tag=", tag]),
+                None => copied.copied(b"To", &[value]),
             }
         }
         for (name, wire) in [(HeaderName::CallId, &b"Call-ID"[..]), (HeaderName::CSeq, b"CSeq")] {
             for value in request.headers(name).take(1) {
-                copied.field(wire, &[value]);
+                copied.copied(wire, &[value]);
             }
         }
         if self.status == 100
             && let Some(value) = request.header(HeaderName::Timestamp)
         {
-            copied.field(b"Timestamp", &[value]);
+            copied.copied(b"Timestamp", &[value]);
         }
         copied.head.extend_from_slice(&self.writer.head);
         copied.fields = copied.fields.saturating_add(self.writer.fields);

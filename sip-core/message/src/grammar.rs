@@ -180,6 +180,14 @@ pub const fn hex_digit(octet: u8) -> Option<u8> {
     }
 }
 
+/// Whether a line of a header holds neither a CR on its own, which might be a line end to the next hop, nor a NUL, which
+/// might be the end of the text: a request with one in its Call-ID could not even be refused. Behind a backslash a NUL is
+/// legal (RFC 3261, section 25.1, quoted-pair).
+pub(crate) fn octets_are_clean(line: &[u8]) -> bool {
+    let quoted = |at: usize| at.checked_sub(1).and_then(|before| line.get(before)) == Some(&b'\\');
+    memchr::memchr2_iter(b'\r', 0, line).all(|at| line.get(at) == Some(&0) && quoted(at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

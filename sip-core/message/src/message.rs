@@ -7,10 +7,10 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 use smallvec::SmallVec;
 
-use crate::grammar::{CommaList, comma_list, is_all_token, number, trim};
+use crate::grammar::{CommaList, comma_list, is_all_token, number, octets_are_clean, trim};
 use crate::limits::{FOLDS_MAX, HEADER_MAX, HEADERS_MAX, MESSAGE_MAX};
 use crate::{Fault, GrammarError, HeaderName, Method, NameAddr, ParseError, Uri, Via};
 
@@ -445,9 +445,7 @@ impl Scan {
                 self.message.body_start = offset(self.position);
                 return;
             };
-            // A CR on its own might be a line end to the next hop, a NUL the end of the text. No value of ours may
-            // hold either, so a request with one in its Call-ID could not even be refused.
-            let clean = memchr2(b'\r', 0, content).is_none();
+            let clean = octets_are_clean(content);
             if matches!(first, b' ' | b'\t') {
                 folds = folds.saturating_add(1);
                 open = open && clean && self.fold(&line, folds);

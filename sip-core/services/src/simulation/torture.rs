@@ -173,8 +173,7 @@ impl Node {
 
     /// What is sent back to the sender.
     fn hear(&mut self, octets: &Bytes) -> Vec<Message> {
-        let peer = Peer::udp(SocketAddr::from(([192, 0, 2, 1], 5060)), 0);
-        self.core.handle(self.now, Input::Datagram { bytes: octets.clone(), peer });
+        self.core.handle(self.now, input(octets));
         let mut answers = Vec::new();
         while let Some(output) = self.core.poll() {
             if let Output::Transmit { bytes, .. } = output {
@@ -186,10 +185,18 @@ impl Node {
     }
 }
 
+/// The octets as a shard hands them to its core.
+fn input(octets: &Bytes) -> Input {
+    let peer = Peer::udp(SocketAddr::from(([192, 0, 2, 1], 5060)), 0);
+    match Message::parse_datagram(octets.clone()) {
+        Ok(message) => Input::Message { message, peer },
+        Err(error) => Input::Refused { error, peer },
+    }
+}
+
 /// The status of octets that may repeat what is wrong with the request.
 fn status(core: &mut Core, now: Now, octets: &Bytes) -> Option<u16> {
-    let peer = Peer::udp(SocketAddr::from(([192, 0, 2, 1], 5060)), 0);
-    core.handle(now, Input::Datagram { bytes: octets.clone(), peer });
+    core.handle(now, input(octets));
     let mut status = None;
     while let Some(output) = core.poll() {
         if let Output::Transmit { bytes, .. } = output {
