@@ -1,6 +1,8 @@
 //! The torture messages of RFC 4475 and RFC 5118, all of them, as a parser must judge them. What the node answers is
 //! tested in the services, over the same files.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what must not be")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

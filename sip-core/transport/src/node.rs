@@ -30,6 +30,8 @@ use crate::tcp::{self, Streams, TcpParts, TcpSender};
 
 /// Room for controls beside one per call: directory changes, drains, hang-ups.
 const CONTROLS_EXTRA: usize = 1_024;
+/// Lost connections that a shard may have waiting; the thread of TCP keeps the rest.
+const LOST_MAX: usize = 1_024;
 /// Largest UDP payload, and one more octet so that nothing is cut unseen.
 const BUFFER_BYTES: usize = 65_536;
 
@@ -158,23 +160,24 @@ impl Node {
             poll.registry().register(&mut socket, SOCKET, Interest::READABLE).map_err(StartError::Shard)?;
             let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Shard)?);
             let (messages_in, messages) = sync_channel(config.queue_max);
+            let (lost_in, lost) = sync_channel(LOST_MAX);
             let (controls_in, controls) = sync_channel(deps.services.calls_max.saturating_add(CONTROLS_EXTRA));
             node.mailboxes.push(Mailbox { controls: controls_in, waker });
-            senders.push(messages_in);
-            halves.push((socket, poll, messages, controls));
+            senders.push((messages_in, lost_in));
+            halves.push((socket, poll, messages, controls, lost));
         }
         let now = deps.clock.now();
         let garbage = Arc::new(Garbage::new(now.mono));
         let neighbours: Vec<Neighbour> = senders
             .into_iter()
             .zip(&node.mailboxes)
-            .map(|(messages, mailbox)| Neighbour { messages, mailbox: mailbox.clone() })
+            .map(|((messages, lost), mailbox)| Neighbour { messages, lost, mailbox: mailbox.clone() })
             .collect();
         let tcp = match listener {
             Some(listener) => Some(node.start_tcp(config, listener, &deps, &neighbours, &garbage, tokens.octets())?),
             None => None,
         };
-        for ((socket, poll, messages, controls), index) in halves.into_iter().zip(0_u16..) {
+        for ((socket, poll, messages, controls, lost), index) in halves.into_iter().zip(0_u16..) {
             let Some(mailbox) = node.mailboxes.get(usize::from(index)).cloned() else { break };
             let parts = Parts {
                 config: deps.services.clone(),
@@ -194,6 +197,7 @@ impl Node {
                 socket,
                 messages,
                 controls,
+                lost,
                 neighbours: neighbours.clone(),
                 clock: Arc::clone(&deps.clock),
                 events: Arc::clone(&deps.events),

@@ -23,6 +23,8 @@ use crate::tcp::{Outgoing, TcpSender};
 
 /// Datagrams of one turn, from the socket and from other shards each: then the core's timers get their turn.
 const TURN_MAX: usize = 256;
+/// Lost connections of one turn: each is looked for in all transactions.
+const LOST_MAX: usize = 16;
 /// Longest sleep: metrics are told once a second.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// The socket's token in the poll.
@@ -33,15 +35,10 @@ pub(crate) const WAKER: mio::Token = mio::Token(1);
 /// What the rest of the process tells a shard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Control {
-    Journaled {
-        token: Token,
-        committed: bool,
-    },
+    Journaled { token: Token, committed: bool },
     DirectoryChanged,
     Drain,
     Hangup(CallId),
-    /// What was sent there over a stream is lost.
-    Unreachable(Peer),
     Stop,
 }
 
@@ -52,6 +49,8 @@ pub(crate) type Handed = (Message, Peer);
 #[derive(Clone)]
 pub(crate) struct Neighbour {
     pub messages: SyncSender<Handed>,
+    /// Peers to which something was sent over a stream that is lost.
+    pub lost: SyncSender<Peer>,
     pub mailbox: Mailbox,
 }
 
@@ -62,6 +61,7 @@ pub(crate) struct Shard {
     pub socket: UdpSocket,
     pub messages: Receiver<Handed>,
     pub controls: Receiver<Control>,
+    pub lost: Receiver<Peer>,
     /// All shards by their number, this one included.
     pub neighbours: Vec<Neighbour>,
     pub clock: Arc<dyn Clock>,
@@ -91,6 +91,7 @@ impl Shard {
             }
             let stop = self.take_controls();
             more = self.take_messages();
+            more |= self.take_lost();
             more |= self.read();
             let now = self.clock.now();
             if self.core.next_timeout().is_some_and(|at| at <= now.mono) {
@@ -130,7 +131,6 @@ impl Shard {
                 Control::DirectoryChanged => Input::DirectoryChanged,
                 Control::Drain => Input::Drain,
                 Control::Hangup(call) => Input::Hangup { call },
-                Control::Unreachable(peer) => Input::Unreachable { peer },
                 Control::Stop => {
                     stop = true;
                     Input::HangupAll
@@ -148,6 +148,16 @@ impl Shard {
             let now = self.clock.now();
             self.handle(now, Input::Message { message, peer });
             self.guarded(now, Self::write);
+        }
+        true
+    }
+
+    /// Tells the core of connections that are gone; true when there may be more.
+    fn take_lost(&mut self) -> bool {
+        for _ in 0..LOST_MAX {
+            let Ok(peer) = self.lost.try_recv() else { return false };
+            let now = self.clock.now();
+            self.handle(now, Input::Unreachable { peer });
         }
         true
     }

@@ -29,7 +29,7 @@ use sip_message::{ParseError, reason_of};
 use sip_services::shard;
 
 use crate::config::TcpConfig;
-use crate::shard::{Control, Neighbour};
+use crate::shard::Neighbour;
 use crate::tally::Garbage;
 use connection::{Connection, Ended, Received};
 use tally::TcpTally;
@@ -114,6 +114,8 @@ pub(crate) struct Streams {
     flow_next: u64,
     ready: VecDeque<Flow>,
     parked: Vec<Flow>,
+    /// Shards that have to be told that what they sent to a peer is lost.
+    untold: VecDeque<(u16, Peer)>,
     /// Connections wait to be accepted. The poll tells only of what is new, so this must be remembered.
     accept_pending: bool,
     woken: Vec<bool>,
@@ -139,6 +141,7 @@ impl Streams {
             flow_next: FLOW_FIRST,
             ready: VecDeque::new(),
             parked: Vec::new(),
+            untold: VecDeque::new(),
             accept_pending: true,
             sweep_at: now + sweep_period,
             sweep_period,
@@ -155,7 +158,7 @@ impl Streams {
             let now = self.parts.clock.now().mono;
             let sleep = if more || !self.ready.is_empty() {
                 Duration::ZERO
-            } else if self.parked.is_empty() {
+            } else if self.parked.is_empty() && self.untold.is_empty() {
                 self.sweep_at.saturating_duration_since(now)
             } else {
                 PARKED_RETRY
@@ -167,10 +170,11 @@ impl Streams {
             more |= sent == Taken::More;
             self.offer_parked();
             self.read_ready(now);
-            self.wake_shards();
             if now >= self.sweep_at {
                 self.sweep(now);
             }
+            self.tell_shards();
+            self.wake_shards();
             let garbage = &self.parts.garbage;
             self.tally.report(now, self.connections.len(), self.buffered, garbage);
             if sent == Taken::Ended {
@@ -335,14 +339,25 @@ impl Streams {
     fn undeliverable(&mut self, outgoing: &Outgoing) {
         self.tally.messages.send_failed += 1;
         if outgoing.is_request() {
-            self.tell(outgoing.shard, outgoing.peer);
+            self.untold.push_back((outgoing.shard, outgoing.peer));
         }
     }
 
-    /// Tells a shard that what it sent to this peer is lost.
-    fn tell(&self, shard: u16, peer: Peer) {
-        if let Some(neighbour) = self.parts.shards.get(usize::from(shard)) {
-            neighbour.mailbox.send(Control::Unreachable(peer));
+    /// Tells shards what is lost, as far as they have room; the rest is kept. Many phones may go at once, and the queue
+    /// by which the journal tells of answers must not be full of them.
+    fn tell_shards(&mut self) {
+        for _ in 0..self.untold.len() {
+            let Some((shard, peer)) = self.untold.pop_front() else { return };
+            let Some(neighbour) = self.parts.shards.get(usize::from(shard)) else { continue };
+            match neighbour.lost.try_send(peer) {
+                Ok(()) => {
+                    if let Some(woken) = self.woken.get_mut(usize::from(shard)) {
+                        *woken = true;
+                    }
+                }
+                Err(TrySendError::Full(peer)) => self.untold.push_back((shard, peer)),
+                Err(TrySendError::Disconnected(_)) => {}
+            }
         }
     }
 
@@ -538,9 +553,7 @@ impl Streams {
         if let Err(error) = self.parts.poll.registry().deregister(&mut connection.stream) {
             tracing::debug!(%error, "a connection was not known to the poll");
         }
-        for (shard, peer) in connection.users {
-            self.tell(shard, peer);
-        }
+        self.untold.extend(connection.users);
     }
 
     fn sweep(&mut self, now: Instant) {
