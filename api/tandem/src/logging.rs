@@ -6,12 +6,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogConfig, LogFormat};
 
+/// The SNMP library logs each failure of a message as an error, and a target that is away fails for hours. We log the
+/// first where it is handled, and raise an alarm; who wants every one names the module in `log.level`.
+const QUIET: &str = "async_snmp::client";
+
 /// Installs the subscriber of the process. A second call changes nothing.
 ///
 /// # Errors
 /// When the filter cannot be read.
 pub fn install(config: &LogConfig) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter: EnvFilter = config.level.parse()?;
+    let filter: EnvFilter = filter(&config.level)?;
     let registry = tracing_subscriber::registry().with(filter);
     // A second installation fails; the first one, which the process began with, stays in force.
     let _already_installed = match config.format {
@@ -23,4 +27,26 @@ pub fn install(config: &LogConfig) -> Result<(), tracing_subscriber::filter::Par
         }
     };
     Ok(())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    let filter: EnvFilter = level.parse()?;
+    if level.contains(QUIET) { Ok(filter) } else { Ok(filter.add_directive(format!("{QUIET}=off").parse()?)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_quiet_unless_it_is_asked_for() {
+        let check = |level: &str, quiet| {
+            let shown = filter(level).expect("it is a filter").to_string();
+            assert_eq!(shown.contains("async_snmp::client=off"), quiet, "{shown}");
+        };
+        check("info", true);
+        check("warn,tandem=debug", true);
+        check("info,async_snmp::client=debug", false);
+        assert!(filter("tandem=loudly").is_err());
+    }
 }

@@ -115,7 +115,7 @@ impl Change<Command> for StoreAlarms {
 
 /// A decided command: its plan, and the alarm that it is about.
 enum Planned {
-    Acknowledge(Plan, Alarm),
+    Acknowledge(Plan, Box<Alarm>),
     Resync(Plan),
 }
 
@@ -206,7 +206,7 @@ async fn planned(tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<Planned, C
             let view = row.map_err(DbError::from)?.map_or(Ok(None), alarm)?;
             let planned = acknowledgement::plan(view.as_ref(), &ctx.actor.name, ctx.now(), note);
             planned.map(|(plan, _)| (plan, view)).map_err(ChangeError::from).and_then(|(plan, view)| match view {
-                Some(alarm) => Ok(Planned::Acknowledge(plan, alarm)),
+                Some(alarm) => Ok(Planned::Acknowledge(plan, Box::new(alarm))),
                 None => Err(ChangeError::from(DbError::corrupt("alarm", "it was planned and is gone"))),
             })
         }
