@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Config, MailTls};
+use crate::reload::Reload;
 use crate::wiring::consumers::{BATCH_MAX, ConsumerLags, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
 use crate::wiring::detectors::Detectors;
 use crate::wiring::directory::{BATCH_PERIOD, DirectoryFeed};
@@ -52,12 +53,14 @@ pub type ServeError = Box<dyn std::error::Error + Send + Sync>;
 )]
 pub struct NotInitialised;
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again (see [`Reload`]).
 ///
 /// # Errors
 /// When something cannot be opened or started; nothing is served then.
-pub async fn serve(config: Config) -> Result<(), ServeError> {
+pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate())?;
+    // From the begin: without a handler the signal would end a daemon that is still starting.
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let _lock = crate::data_dir::lock(&config.node.data_dir)?;
     raise_descriptor_limit();
@@ -170,9 +173,12 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     .await?;
     tracing::info!(http = %config.http.listen, sip = ?sip.local_addrs(), node = &*node, "tandem serves");
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload.run(&mut config),
+        }
     }
     tracing::info!("draining: no new calls from now on");
     let drain_max = Duration::from_secs(u64::from(config.node.drain_max_s));

@@ -13,5 +13,6 @@ pub mod daemon;
 pub mod data_dir;
 pub mod demo;
 pub mod logging;
+pub mod reload;
 pub mod storage;
 mod wiring;

@@ -1,8 +1,8 @@
-//! Log lines: to stderr, as text or JSON.
+//! Log lines: to stderr, as text or JSON. The level can be changed while the process runs.
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -10,12 +10,43 @@ use crate::config::{LogConfig, LogFormat};
 /// first where it is handled, and raise an alarm; who wants every one names the module in `log.level`.
 const QUIET: &str = "async_snmp::client";
 
+/// A level that cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum LevelError {
+    /// It cannot be read.
+    #[error("log.level cannot be read: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The subscriber is gone, or another one is in force.
+    #[error("the log of this process cannot be changed: {0}")]
+    Reload(#[from] reload::Error),
+}
+
+/// Changes the level of the process's log.
+#[derive(Debug, Clone)]
+pub struct LogControl(reload::Handle<EnvFilter, Registry>);
+
+impl LogControl {
+    /// The filter as a layer, and what changes it.
+    pub(crate) fn new(filter: EnvFilter) -> (reload::Layer<EnvFilter, Registry>, Self) {
+        let (layer, handle) = reload::Layer::new(filter);
+        (layer, Self(handle))
+    }
+
+    /// Puts another level or filter in force, for every thread at once.
+    ///
+    /// # Errors
+    /// [`LevelError`]; the old one stays in force then.
+    pub fn set_level(&self, level: &str) -> Result<(), LevelError> {
+        Ok(self.0.reload(filter(level)?)?)
+    }
+}
+
 /// Installs the subscriber of the process. A second call changes nothing.
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub fn install(config: &LogConfig) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter: EnvFilter = filter(&config.level)?;
+pub fn install(config: &LogConfig) -> Result<LogControl, tracing_subscriber::filter::ParseError> {
+    let (filter, control) = LogControl::new(filter(&config.level)?);
     let registry = tracing_subscriber::registry().with(filter);
     // A second installation fails; the first one, which the process began with, stays in force.
     let _already_installed = match config.format {
@@ -26,7 +57,7 @@ pub fn install(config: &LogConfig) -> Result<(), tracing_subscriber::filter::Par
             registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
         }
     };
-    Ok(())
+    Ok(control)
 }
 
 fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {

@@ -14,17 +14,32 @@ const STORE_FILE: &str = "store.db";
 /// # Errors
 /// When it cannot be reached or migrated.
 pub async fn open_store(config: &Config) -> Result<Db, DbError> {
-    let store = if config.database.url.is_empty() {
-        Db::open_sqlite(&SqliteOptions { path: config.node.data_dir.join(STORE_FILE) }).await?
+    let store = connect(config).await?;
+    store.migrate().await?;
+    Ok(store)
+}
+
+/// Opens a store that is there, and changes nothing in it; none when the file of the embedded store is missing.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn open_existing_store(config: &Config) -> Result<Option<Db>, DbError> {
+    if config.database.url.is_empty() && !config.node.data_dir.join(STORE_FILE).is_file() {
+        return Ok(None);
+    }
+    connect(config).await.map(Some)
+}
+
+async fn connect(config: &Config) -> Result<Db, DbError> {
+    if config.database.url.is_empty() {
+        Db::open_sqlite(&SqliteOptions { path: config.node.data_dir.join(STORE_FILE) }).await
     } else {
         Db::connect_postgres(&PostgresOptions {
             url: config.database.url.clone(),
             connections_max: config.database.connections_max,
         })
-        .await?
-    };
-    store.migrate().await?;
-    Ok(store)
+        .await
+    }
 }
 
 /// Where the key lies that seals secrets in the store.

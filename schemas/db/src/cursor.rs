@@ -70,19 +70,27 @@ pub async fn peek(db: &Db, consumer: &str, source: &str) -> Result<Position, DbE
     Ok(row.map_or(Position::START, |(epoch, sequence)| Position { epoch, sequence }))
 }
 
+/// Every consumer that has a cursor in `source`, by name, with where it stands.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(db: &Db, source: &str) -> Result<Vec<(String, Position)>, DbError> {
+    let rows: Vec<(String, i64, i64)> =
+        crate::on_db!(db, c => sqlx::query_as(OF_SOURCE).bind(source).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(consumer, epoch, sequence)| (consumer, Position { epoch, sequence })).collect())
+}
+
 /// The place in `source` that all have read up to, before which a feed may be pruned: of every consumer that has a
 /// cursor, and of those in `expected`, who stand at [`Position::START`] until they have committed once.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn slowest(db: &Db, source: &str, expected: &[&str]) -> Result<Position, DbError> {
-    let rows: Vec<(String, i64, i64)> =
-        crate::on_db!(db, c => sqlx::query_as(OF_SOURCE).bind(source).fetch_all(c).await)?;
-    if expected.iter().any(|name| rows.iter().all(|(consumer, ..)| consumer != name)) {
+    let cursors = list(db, source).await?;
+    if expected.iter().any(|name| cursors.iter().all(|(consumer, _)| consumer != name)) {
         return Ok(Position::START);
     }
-    let places = rows.into_iter().map(|(_, epoch, sequence)| Position { epoch, sequence });
-    Ok(places.min().unwrap_or(Position::START))
+    Ok(cursors.into_iter().map(|(_, position)| position).min().unwrap_or(Position::START))
 }
 
 /// Moves a cursor from where it was read to `to`, in the transaction of the effects. What was read twice by two

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use model::id::IdSource as _;
+use model::time::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
@@ -23,6 +24,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Readers of one SQLite file: more than the cores of a small machine, so that a slow list does not block a look-up.
 const SQLITE_READERS: u32 = 8;
+
+/// `NULL` in a table without rows.
+const SCHEMA_VERSION: &str = "SELECT MAX(version) FROM _sqlx_migrations WHERE success";
 
 /// Where a SQLite database lies.
 #[derive(Debug, Clone)]
@@ -208,6 +212,51 @@ impl Db {
             sqlx::migrate!("../migrations/node").run(&pools.writer).await?;
         }
         Ok(())
+    }
+
+    /// The last migration that was applied to the store (0: none) and the last one of this program. Changes nothing.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn schema_versions(&self) -> Result<(i64, i64), DbError> {
+        let (applied, known) = match self {
+            Self::Sqlite(pools) => (
+                sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&pools.readers).await,
+                sqlx::migrate!("../migrations/sqlite").iter().map(|migration| migration.version).max(),
+            ),
+            Self::Postgres(pool) => (
+                sqlx::query_scalar(SCHEMA_VERSION).fetch_one(pool).await,
+                sqlx::migrate!("../migrations/postgres").iter().map(|migration| migration.version).max(),
+            ),
+        };
+        let applied: Option<i64> = match applied.map_err(DbError::from) {
+            Ok(version) => version,
+            // The table is made with the first migration.
+            Err(DbError::Statement(sqlx::Error::Database(_))) => None,
+            Err(error) => return Err(error),
+        };
+        Ok((applied.unwrap_or(0), known.unwrap_or(0)))
+    }
+
+    /// What SQLite finds wrong in its file (`PRAGMA quick_check`); nothing on PostgreSQL, which checks its own pages.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn quick_check(&self) -> Result<Vec<String>, DbError> {
+        let Self::Sqlite(pools) = self else { return Ok(Vec::new()) };
+        let mut found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check").fetch_all(&pools.readers).await?;
+        found.retain(|line| line != "ok");
+        Ok(found)
+    }
+
+    /// The clock of the database server; none with SQLite, which has that of this machine.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn clock(&self) -> Result<Option<Timestamp>, DbError> {
+        let Self::Postgres(pool) = self else { return Ok(None) };
+        let sql = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT";
+        Ok(Some(Timestamp(sqlx::query_scalar(sql).fetch_one(pool).await?)))
     }
 
     /// Runs `work` in a write transaction in a task of its own, so that a caller who goes away cannot drop it

@@ -7,6 +7,8 @@ mod alarm;
 mod audit;
 mod billing;
 mod config_command;
+mod doctor;
+mod journal;
 mod local;
 mod migrate;
 mod output;
@@ -67,6 +69,11 @@ enum Command {
     /// SNMP: the MIB, a test notification.
     #[command(subcommand)]
     Snmp(snmp::SnmpCommand),
+    /// The journal of this node: how large, how far read, whole, and what it says.
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
+    /// Look for what is wrong with this installation, and say what to do.
+    Doctor,
     /// The audit trail.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -114,9 +121,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Demo(args) => in_runtime(crate::demo::run(args, output == Output::Json)),
         Command::Serve => {
             let config = config()?;
-            crate::logging::install(&config.log)?;
+            let log = crate::logging::install(&config.log)?;
+            let reload = crate::reload::Reload { file: cli.config.clone(), log };
             in_runtime(async move {
-                crate::daemon::serve(config).await?;
+                crate::daemon::serve(config, reload).await?;
                 Ok(ExitCode::SUCCESS)
             })
         }
@@ -126,6 +134,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Billing(command) => in_runtime(billing::run(command, config()?, output)),
         Command::Alarm(command) => in_runtime(alarm::run(command, config()?, output)),
         Command::Report(command) => in_runtime(report::run(command, config()?, output)),
+        Command::Journal(command) => in_runtime(journal::run(command, config()?, output)),
+        Command::Doctor => in_runtime(doctor::run(config(), output)),
         Command::Audit(command) => in_runtime(audit::run(command, config()?, output)),
     }
 }

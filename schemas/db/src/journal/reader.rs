@@ -92,6 +92,8 @@ pub struct JournalStat {
     pub files: usize,
     /// Their size with the write-ahead logs.
     pub bytes: u64,
+    /// Epochs that have a file.
+    pub epochs: usize,
     /// The first record that is kept.
     pub first: Option<Position>,
     /// The last one.
@@ -223,6 +225,14 @@ impl JournalReader {
     /// # Errors
     /// The first place that is not.
     pub fn verify(&self) -> Result<JournalReport, ReadError> {
+        self.verify_with(|_| {})
+    }
+
+    /// As [`JournalReader::verify`]; `progress` is told now and then what was read so far, and before an error too.
+    ///
+    /// # Errors
+    /// As [`JournalReader::verify`].
+    pub fn verify_with(&self, mut progress: impl FnMut(&JournalReport)) -> Result<JournalReport, ReadError> {
         let mut report = JournalReport::default();
         let mut epochs = BTreeSet::new();
         let mut at = Position::START;
@@ -236,9 +246,10 @@ impl JournalReader {
                 *report.kinds.entry(record.fact.kind()).or_default() += 1;
                 epochs.insert(record.position.epoch);
             }
+            report.last = Some(at);
+            report.epochs = epochs.len();
+            progress(&report);
         }
-        report.last = Some(at).filter(|at| *at != Position::START);
-        report.epochs = epochs.len();
         Ok(report)
     }
 
@@ -257,7 +268,23 @@ impl JournalReader {
         });
         let bytes = bytes.sum();
         let first = self.read_after(Position::START, 1)?.first().map(|record| record.position);
-        Ok(JournalStat { files: files.len(), bytes, first, last: last_position(&self.folder, &files)? })
+        let epochs = files.iter().map(|file| file.epoch).collect::<BTreeSet<_>>().len();
+        Ok(JournalStat { files: files.len(), bytes, epochs, first, last: last_position(&self.folder, &files)? })
+    }
+
+    /// Records after `position`: what a consumer that stands there has still to read. They are dense, so only the ends
+    /// of the files are looked at.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be read.
+    pub fn count_after(&self, position: Position) -> Result<u64, ReadError> {
+        let mut count = 0;
+        for file in list(&self.folder)?.into_iter().filter(|file| file.epoch >= position.epoch) {
+            let Some((last, _)) = last_of(&self.folder, file)? else { continue };
+            let read = if file.epoch == position.epoch { position.sequence } else { 0 };
+            count += u64::try_from(last - read.max(file.first - 1)).unwrap_or(0);
+        }
+        Ok(count)
     }
 }
 
