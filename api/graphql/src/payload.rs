@@ -50,13 +50,15 @@ impl From<Refusal> for UserError {
     }
 }
 
-/// The input's name of a command's field: references end in `Id` here, and words are joined in camel case.
+/// The input's name of a command's field: references end in `Id` here, places in lists are steps of the path, and words
+/// are joined in camel case.
 fn input_field(field: &str) -> String {
     match field {
         "parent" | "account" | "domain" | "site" | "subscriber" | "trunk" | "tariff" | "stream" => format!("{field}Id"),
         "file" => "id".to_owned(),
         _ => {
-            let mut words = field.split('_');
+            let path = field.replace('[', ".").replace(']', "");
+            let mut words = path.split('_');
             let first = words.next().unwrap_or_default().to_owned();
             words.fold(first, |mut name, word| {
                 let mut letters = word.chars();
@@ -219,9 +221,51 @@ mod tests {
             ("display_name", "displayName"),
             ("validFrom", "validFrom"),
             ("rates.3.price", "rates.3.price"),
+            ("rates[3].price", "rates.3.price"),
+            ("credentials.username", "credentials.username"),
             ("", ""),
         ] {
             assert_eq!(input_field(field), expected);
+        }
+    }
+
+    /// Every field that a command's refusal can blame is one of its input.
+    #[test]
+    fn every_field_of_a_refusal_is_one_of_the_input() {
+        let sdl = crate::sdl();
+        let inputs: [(&str, &[&str]); 23] = [
+            ("AccountCreate", &["parent", "kind", "name", "timezone", "callLimit", "subscriberQuota"]),
+            ("AccountUpdate", &["id", "name", "callLimit", "subscriberQuota", "enabled"]),
+            ("DomainCreate", &["account", "name", "dialPlan.countryCode"]),
+            ("SiteCreate", &["account", "name"]),
+            ("SubscriberCreate", &["domain", "site", "username", "extension", "password", "displayName", "callLimit"]),
+            ("SubscriberUpdate", &["id", "site", "extension", "displayName", "callLimit"]),
+            ("SubscriberPasswordSet", &["id", "password"]),
+            ("SubscriberDelete", &["id"]),
+            ("NumberCreate", &["account", "e164", "subscriber"]),
+            ("NumberAssign", &["id", "subscriber"]),
+            ("NumberDelete", &["id"]),
+            ("TrunkCreate", &["account", "name", "address", "credentials.username", "callLimit", "keepaliveMs"]),
+            ("TrunkUpdate", &["id", "callLimit", "keepaliveMs"]),
+            ("TokenIssue", &["account", "name", "permissions", "expiresAt"]),
+            ("TokenRevoke", &["id"]),
+            ("TariffCreate", &["account", "name", "rounding.decimals", "rates[0].prefix"]),
+            ("TariffAssign", &["tariff", "account", "trunk", "validFrom", "validTo"]),
+            ("StreamCreate", &["account", "name", "closePeriodMs"]),
+            ("BillingFileClose", &["stream"]),
+            ("BillingFileAcknowledge", &["file", "reason"]),
+            ("SuspenseRetry", &["account"]),
+            ("AlarmAcknowledge", &["id", "note"]),
+            ("ReportRun", &["account", "period", "recipients[0]"]),
+        ];
+        for (input, fields) in inputs {
+            let begin = sdl.split_once(&format!("input {input}Input {{")).map(|(_, rest)| rest);
+            let body = begin.and_then(|rest| rest.split_once("\n}")).map_or("", |(body, _)| body);
+            for field in fields {
+                let mapped = input_field(field);
+                let root = mapped.split('.').next().unwrap_or_default();
+                assert!(body.contains(&format!("\t{root}: ")), "{input}: {field} became {mapped}, in\n{body}");
+            }
         }
     }
 }

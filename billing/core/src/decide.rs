@@ -213,14 +213,17 @@ pub fn tariff_assign(
     assignment: &TariffAssignment,
 ) -> Result<Plan, Refusals> {
     let (tariff, owner) = tariff.ok_or_else(|| missing("tariff", "tariff"))?;
-    let target = target.ok_or_else(|| missing("target", "account or trunk"))?;
-    let mut refusals = Vec::new();
     // Who pays must not be the one who sets the price. What a trunk's operator charges is its owner's to write down.
-    let payer = matches!(assignment.target, AssignmentTarget::Account(_));
+    let (payer, field) = match assignment.target {
+        AssignmentTarget::Account(_) => (true, "account"),
+        AssignmentTarget::Trunk(_) => (false, "trunk"),
+    };
+    let target = target.ok_or_else(|| missing(field, field))?;
+    let mut refusals = Vec::new();
     let above = target.account.path.ancestry().into_iter().rev().nth(1);
     if payer && above.is_some_and(|above| !scope.contains(&above)) {
         let message = "what an account pays is set by the account above it";
-        refusals.push(Refusal::new(RefusalCode::Forbidden, "target", message, "ask the account above"));
+        refusals.push(Refusal::new(RefusalCode::Forbidden, field, message, "ask the account above"));
     }
     if !owner.contains(&target.account.path) {
         let message = "a tariff is assigned at or below the account that owns it";
@@ -504,13 +507,13 @@ mod tests {
         assert_eq!(codes(foreign), [("INVALID", "tariff".to_owned())]);
         let own = Scope::of(&account(2).path);
         let by_payer = tariff_assign(&own, Some((&tariff, &root)), Some(&target(2)), &[], &assignment(0, None));
-        assert_eq!(codes(by_payer), [("FORBIDDEN", "target".to_owned())]);
+        assert_eq!(codes(by_payer), [("FORBIDDEN", "account".to_owned())]);
         let above = Scope::subtree(account(2).path.ancestry().iter().rev().nth(1).expect("account 2 has one above"));
         assert!(tariff_assign(&above, Some((&tariff, &root)), Some(&target(2)), &[], &assignment(0, None)).is_ok());
         let nothing = tariff_assign(&all, None, Some(&target(2)), &[], &assignment(0, None));
         assert_eq!(codes(nothing), [("NOT_FOUND", "tariff".to_owned())]);
         let nobody = tariff_assign(&all, Some((&tariff, &root)), None, &[], &assignment(0, None));
-        assert_eq!(codes(nobody), [("NOT_FOUND", "target".to_owned())]);
+        assert_eq!(codes(nobody), [("NOT_FOUND", "account".to_owned())]);
     }
 
     #[test]

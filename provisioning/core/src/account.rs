@@ -98,7 +98,14 @@ pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
     };
     if limits && !is_above {
         let message = "the limits of an account, and whether it is enabled, are set by the account above it";
-        case.refuse(RefusalCode::Forbidden, "", message, "ask the account above");
+        let asked = [
+            ("callLimit", call_limit.is_some()),
+            ("subscriberQuota", subscriber_quota.is_some()),
+            ("enabled", enabled.is_some()),
+        ];
+        for (field, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
+            case.refuse(RefusalCode::Forbidden, field, message, "ask the account above");
+        }
     }
     if let Some(name) = name {
         case.check_name("name", name, 1);

@@ -16,23 +16,6 @@ pub struct Canonical<'a> {
 }
 
 impl Command {
-    /// The resource that the command is about, as it begins the field of a refusal.
-    #[must_use]
-    pub const fn resource(&self) -> &'static str {
-        match self {
-            Self::AccountCreate { .. } | Self::AccountUpdate { .. } => "account",
-            Self::DomainCreate { .. } => "domain",
-            Self::SiteCreate { .. } => "site",
-            Self::SubscriberCreate { .. }
-            | Self::SubscriberUpdate { .. }
-            | Self::SubscriberPasswordSet { .. }
-            | Self::SubscriberDelete { .. } => "subscriber",
-            Self::NumberCreate { .. } | Self::NumberAssign { .. } | Self::NumberDelete { .. } => "number",
-            Self::TrunkCreate { .. } | Self::TrunkUpdate { .. } => "trunk",
-            Self::TokenIssue { .. } | Self::TokenRevoke { .. } => "token",
-        }
-    }
-
     /// The canonical form. A field that is not sent is not there; one that is taken away is null.
     #[must_use]
     pub fn canonical(&self) -> Canonical<'_> {

@@ -1,7 +1,7 @@
 //! The decision: from a view and a command to a plan with its writes, or to every reason against it.
 //!
-//! The field of a refusal is the resource and the name of the command's field in camel case, such as
-//! `subscriber.callLimit`.
+//! The field of a refusal is the name of the command's field in camel case, such as `callLimit`, as a path where it
+//! lies deeper, such as `credentials.username`. Faces give it the name of their input.
 
 use std::fmt::Display;
 
@@ -32,7 +32,7 @@ pub fn decide(ctx: &Ctx, view: &View, command: &Command) -> Result<Decision, Vec
         let message = format!("the permission {permission} is missing");
         return Err(vec![Refusal::new(RefusalCode::Forbidden, "", message, "ask for a token that carries it")]);
     }
-    let mut case = Case::new(ctx, view, command.resource());
+    let mut case = Case::new(ctx, view);
     match command {
         Command::AccountCreate { .. } => account::create(&mut case, command),
         Command::AccountUpdate { .. } => account::update(&mut case, command),
@@ -61,7 +61,7 @@ pub fn decide(ctx: &Ctx, view: &View, command: &Command) -> Result<Decision, Vec
 /// What is wrong with name or zone.
 pub fn bootstrap(ctx: &Ctx, name: &str, timezone: &str, currency: Currency) -> Result<Decision, Vec<Refusal>> {
     let view = View::default();
-    let mut case = Case::new(ctx, &view, "account");
+    let mut case = Case::new(ctx, &view);
     account::provider(&mut case, name, timezone, currency);
     case.finish()
 }
@@ -80,7 +80,6 @@ pub(crate) struct Case<'a> {
     pub(crate) ctx: &'a Ctx,
     pub(crate) view: &'a View,
     pub(crate) now: Timestamp,
-    resource: &'static str,
     refusals: Vec<Refusal>,
     effects: Vec<Effect>,
     versions: Vec<ResourceVersion>,
@@ -89,12 +88,11 @@ pub(crate) struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    pub(crate) fn new(ctx: &'a Ctx, view: &'a View, resource: &'static str) -> Self {
+    pub(crate) fn new(ctx: &'a Ctx, view: &'a View) -> Self {
         Self {
             ctx,
             view,
             now: ctx.now(),
-            resource,
             refusals: Vec::new(),
             effects: Vec::new(),
             versions: Vec::new(),
@@ -104,8 +102,7 @@ impl<'a> Case<'a> {
     }
 
     pub(crate) fn refuse(&mut self, code: RefusalCode, field: &str, message: &str, remedy: &str) {
-        let field = if field.is_empty() { String::new() } else { format!("{}.{field}", self.resource) };
-        self.refusals.push(Refusal::new(code, &field, message, remedy));
+        self.refusals.push(Refusal::new(code, field, message, remedy));
     }
 
     pub(crate) fn invalid(&mut self, field: &str, message: &str, remedy: &str) {
@@ -120,7 +117,7 @@ impl<'a> Case<'a> {
 
     pub(crate) fn check_taken(&mut self, taken: Taken) {
         if self.view.taken.contains(&taken) {
-            self.refusals.push(taken.refusal(self.resource));
+            self.refusals.push(taken.refusal());
         }
     }
 
@@ -228,7 +225,7 @@ pub(crate) mod testing {
     /// What `check` finds.
     pub(crate) fn refusals(ctx: &Ctx, check: impl FnOnce(&mut Case<'_>)) -> Vec<Refusal> {
         let view = View::default();
-        let mut case = Case::new(ctx, &view, "test");
+        let mut case = Case::new(ctx, &view);
         check(&mut case);
         case.refusals
     }

@@ -53,9 +53,9 @@ pub enum Taken {
 }
 
 impl Taken {
-    /// The refusal; `resource` begins its field. It never tells who holds it: that may be a tenant that the caller must not know of.
+    /// The refusal. It never tells who holds it: that may be a tenant that the caller must not know of.
     #[must_use]
-    pub fn refusal(self, resource: &str) -> Refusal {
+    pub fn refusal(self) -> Refusal {
         let (field, message, remedy) = match self {
             Self::Name => ("name", "this name is in use here", "choose another name"),
             Self::Domain => ("name", "this domain is not available", "choose another domain"),
@@ -64,7 +64,7 @@ impl Taken {
             Self::E164 => ("e164", "this number is not available", "choose another number"),
             Self::Address => ("address", "this address is not available", "choose another address or port"),
         };
-        Refusal::new(RefusalCode::Conflict, &format!("{resource}.{field}"), message, remedy)
+        Refusal::new(RefusalCode::Conflict, field, message, remedy)
     }
 }
 

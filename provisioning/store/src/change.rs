@@ -30,7 +30,6 @@ impl Change<Command> for ProvisioningStore {
     async fn commit(&self, ctx: &Ctx, command: Command, options: CommitOptions) -> Result<Committed, ChangeError> {
         ctx.require(required(&command))?;
         let request = self.request_hash(&command, &options)?;
-        let resource = command.resource();
         let shared = Arc::new((self.clone(), ctx.clone(), command, options));
         let committed = self.db.write(move |tx| {
             let shared = Arc::clone(&shared);
@@ -40,7 +39,7 @@ impl Change<Command> for ProvisioningStore {
             })
         });
         committed.await.map_err(|error| match error {
-            WriteError::Db(DbError::Unique { constraint }) => raced(resource, constraint),
+            WriteError::Db(DbError::Unique { constraint }) => raced(constraint),
             other => other.into(),
         })
     }
@@ -125,7 +124,7 @@ pub(crate) async fn write_all(
 
 /// Two changes wanted the same name at the same time, and this one came second. SQLite names the columns,
 /// PostgreSQL the index, which is named after them.
-fn raced(resource: &str, constraint: String) -> ChangeError {
+fn raced(constraint: String) -> ChangeError {
     const INDEXES: [(&str, &str, Taken); 6] = [
         ("domain.name", "domain_name_key", Taken::Domain),
         ("subscriber.username", "subscriber_domain_id_username_key", Taken::Username),
@@ -136,5 +135,5 @@ fn raced(resource: &str, constraint: String) -> ChangeError {
     ];
     let names = |columns: &str, index: &str| constraint.ends_with(columns) || constraint.contains(index);
     let taken = INDEXES.into_iter().find(|(columns, index, _)| names(columns, index)).map(|(_, _, taken)| taken);
-    taken.map_or_else(|| DbError::Unique { constraint }.into(), |taken| taken.refusal(resource).into())
+    taken.map_or_else(|| DbError::Unique { constraint }.into(), |taken| taken.refusal().into())
 }

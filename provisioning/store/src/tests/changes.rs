@@ -161,43 +161,40 @@ async fn refusals_name_the_field() {
         }
         let assign = |subscriber| Command::NumberAssign { id: t.number, subscriber: Some(subscriber) };
         let cases: Vec<(Command, Vec<(RefusalCode, &str)>)> = vec![
-            (named(account_create(reseller, AccountKind::Customer, ""), "a\u{202e}b"), vec![(Invalid, "account.name")]),
-            (odd_zone, vec![(Invalid, "account.timezone"), (Invalid, "account.callLimit")]),
-            (account_create(reseller, AccountKind::Customer, "Customer 1"), vec![(Conflict, "account.name")]),
-            (account_create(customer, AccountKind::Customer, "x"), vec![(Invalid, "account.parent")]),
-            (account_create(reseller, AccountKind::Provider, "x"), vec![(Invalid, "account.kind")]),
-            (renamed, vec![(Conflict, "account.name")]),
+            (named(account_create(reseller, AccountKind::Customer, ""), "a\u{202e}b"), vec![(Invalid, "name")]),
+            (odd_zone, vec![(Invalid, "timezone"), (Invalid, "callLimit")]),
+            (account_create(reseller, AccountKind::Customer, "Customer 1"), vec![(Conflict, "name")]),
+            (account_create(customer, AccountKind::Customer, "x"), vec![(Invalid, "parent")]),
+            (account_create(reseller, AccountKind::Provider, "x"), vec![(Invalid, "kind")]),
+            (renamed, vec![(Conflict, "name")]),
             (account_update(customer), vec![(Invalid, "")]),
-            (quota(customer, 0), vec![(QuotaExceeded, "account.subscriberQuota")]),
-            (quota(reseller, 9), vec![(Forbidden, "")]),
-            (enabled(reseller, false), vec![(Forbidden, "")]),
-            (domain_create(reseller, "new.example"), vec![(Invalid, "domain.account")]),
-            (domain_create(customer, "c2.example"), vec![(Conflict, "domain.name")]),
-            (site, vec![(Conflict, "site.name")]),
-            (subscriber_create(t.domain, "alice", None), vec![(Conflict, "subscriber.username")]),
-            (subscriber_create(t.domain, "bob", Some("100")), vec![(Conflict, "subscriber.extension")]),
-            (
-                short_password,
-                vec![(Invalid, "subscriber.username"), (Invalid, "subscriber.password"), (NotFound, "subscriber.site")],
-            ),
+            (quota(customer, 0), vec![(QuotaExceeded, "subscriberQuota")]),
+            (quota(reseller, 9), vec![(Forbidden, "subscriberQuota")]),
+            (enabled(reseller, false), vec![(Forbidden, "enabled")]),
+            (domain_create(reseller, "new.example"), vec![(Invalid, "account")]),
+            (domain_create(customer, "c2.example"), vec![(Conflict, "name")]),
+            (site, vec![(Conflict, "name")]),
+            (subscriber_create(t.domain, "alice", None), vec![(Conflict, "username")]),
+            (subscriber_create(t.domain, "bob", Some("100")), vec![(Conflict, "extension")]),
+            (short_password, vec![(Invalid, "username"), (Invalid, "password"), (NotFound, "site")]),
             (number_create(customer, "+43720002", None), vec![]),
-            (number_create(customer, "+43720000002", None), vec![(Conflict, "number.e164")]),
-            (assign(other.subscriber), vec![(NotFound, "number.subscriber")]),
-            (Command::NumberDelete { id: t.number }, vec![(InUse, "number.id")]),
-            (trunk_create(reseller, "Carrier", 9), vec![(Conflict, "trunk.name")]),
-            (trunk_create(reseller, "Other", 5062), vec![(Conflict, "trunk.address")]),
-            (no_address, vec![(Invalid, "trunk.address"), (Invalid, "trunk.keepaliveMs")]),
+            (number_create(customer, "+43720000002", None), vec![(Conflict, "e164")]),
+            (assign(other.subscriber), vec![(NotFound, "subscriber")]),
+            (Command::NumberDelete { id: t.number }, vec![(InUse, "id")]),
+            (trunk_create(reseller, "Carrier", 9), vec![(Conflict, "name")]),
+            (trunk_create(reseller, "Other", 5062), vec![(Conflict, "address")]),
+            (no_address, vec![(Invalid, "address"), (Invalid, "keepaliveMs")]),
             (
                 nobody,
                 vec![
-                    (Invalid, "trunk.registration.registrar"),
-                    (Invalid, "trunk.registration"),
-                    (Invalid, "trunk.registration.expiresS"),
-                    (Invalid, "trunk.registration.domain"),
+                    (Invalid, "registration.registrar"),
+                    (Invalid, "registration"),
+                    (Invalid, "registration.expiresS"),
+                    (Invalid, "registration.domain"),
                 ],
             ),
-            (token_issue(customer, "ci", "audit:read"), vec![(Conflict, "token.name")]),
-            (expired, vec![(Invalid, "token.permissions"), (Invalid, "token.expiresAt")]),
+            (token_issue(customer, "ci", "audit:read"), vec![(Conflict, "name")]),
+            (expired, vec![(Invalid, "permissions"), (Invalid, "expiresAt")]),
         ];
         for (command, expected) in cases {
             let expected: Vec<_> = expected.into_iter().map(|(code, field)| (code, field.to_owned())).collect();
@@ -212,7 +209,7 @@ async fn refusals_name_the_field() {
         }
         // A number of the reseller's neighbour, seen by the provider, who reaches both.
         let across = Command::NumberAssign { id: t.number, subscriber: Some(other.subscriber) };
-        refused_as(house.commit(&house.provider, across).await, Invalid, "number.subscriber");
+        refused_as(house.commit(&house.provider, across).await, Invalid, "subscriber");
         // Held by the reseller, answered below it.
         let held = number_create(reseller, "+4372099", Some(t.subscriber));
         house.done(ctx, held).await;
@@ -267,7 +264,7 @@ async fn of_many_who_want_a_number_one_gets_it() {
         for outcome in outcomes.into_iter().filter(Result::is_err) {
             let text = outcome.as_ref().unwrap_err().to_string();
             assert!(!text.contains("Reseller") && !text.contains("Customer"), "{text}");
-            refused_as(outcome, RefusalCode::Conflict, "number.e164");
+            refused_as(outcome, RefusalCode::Conflict, "e164");
         }
         assert_eq!(house.count("number").await, 3);
         db::change::verify_audit(&house.db).await.unwrap();
@@ -281,12 +278,12 @@ async fn a_race_on_every_unique_name_is_a_conflict() {
         let house = House::new(db).await;
         let t = house.tenant(1).await;
         let commands: Vec<(Command, &str)> = vec![
-            (account_create(t.reseller.id, AccountKind::Customer, "Raced"), "account.name"),
-            (domain_create(t.customer.id, "raced.example"), "domain.name"),
-            (Command::SiteCreate { account: t.customer.id, name: "Raced".to_owned() }, "site.name"),
-            (subscriber_create(t.domain, "raced", None), "subscriber.username"),
-            (trunk_create(t.reseller.id, "Raced", 7000), "trunk.name"),
-            (token_issue(t.customer.id, "raced", "audit:read"), "token.name"),
+            (account_create(t.reseller.id, AccountKind::Customer, "Raced"), "name"),
+            (domain_create(t.customer.id, "raced.example"), "name"),
+            (Command::SiteCreate { account: t.customer.id, name: "Raced".to_owned() }, "name"),
+            (subscriber_create(t.domain, "raced", None), "username"),
+            (trunk_create(t.reseller.id, "Raced", 7000), "name"),
+            (token_issue(t.customer.id, "raced", "audit:read"), "name"),
         ];
         for (command, field) in commands {
             let creates = (0..6).map(|_| {
@@ -298,7 +295,7 @@ async fn a_race_on_every_unique_name_is_a_conflict() {
             for outcome in outcomes.into_iter().filter(Result::is_err) {
                 let codes = refused(outcome);
                 assert!(codes.iter().all(|(code, _)| *code == RefusalCode::Conflict), "{codes:?}");
-                assert!(codes.iter().any(|(_, at)| at == field || at == "trunk.address"), "{codes:?}");
+                assert!(codes.iter().any(|(_, at)| at == field || at == "address"), "{codes:?}");
             }
         }
     })

@@ -254,7 +254,7 @@ async fn an_installation_is_not_made_from_nonsense() {
     assert!(store.system(clock.clone(), ids.clone()).await.unwrap().is_none());
     let made = store.bootstrap("", "Vienna", eur(), clock, ids).await;
     let invalid = |field: &str| (RefusalCode::Invalid, field.to_owned());
-    assert_eq!(refused(made), [invalid("account.name"), invalid("account.timezone")]);
+    assert_eq!(refused(made), [invalid("name"), invalid("timezone")]);
     assert_eq!(count(&db, "account").await + count(&db, "audit").await, 0);
 }
 

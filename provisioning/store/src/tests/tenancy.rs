@@ -154,7 +154,7 @@ async fn reads_and_changes_need_their_permission() {
         // A grant never exceeds the granter's.
         let issuer = holder("token:write provisioning:read");
         let more = token_issue(t.customer.id, "more", "provisioning:read audit:read");
-        refused_as(house.commit(&issuer, more).await, RefusalCode::Forbidden, "token.permissions");
+        refused_as(house.commit(&issuer, more).await, RefusalCode::Forbidden, "permissions");
         house.done(&issuer, token_issue(t.customer.id, "less", "provisioning:read")).await;
         // Nor does it outlive the token by which it was made.
         let now = house.world.system().now();
@@ -172,7 +172,7 @@ async fn reads_and_changes_need_their_permission() {
         let mut borrower = holder("token:write");
         borrower.actor = actor;
         for (name, ends) in [("ever", None), ("later", Some(now.plus_ms(3_600_001)))] {
-            refused_as(house.commit(&borrower, issue(name, ends)).await, RefusalCode::Forbidden, "token.expiresAt");
+            refused_as(house.commit(&borrower, issue(name, ends)).await, RefusalCode::Forbidden, "expiresAt");
         }
         house.done(&borrower, issue("within", hour)).await;
     })
@@ -263,7 +263,7 @@ async fn a_token_lives_until_it_ends() {
         house.done(&t.ctx, Command::TokenRevoke { id: TokenId::from_uuid(id) }).await;
         assert!(store.token_authenticate(token.expose(), now()).await.unwrap().is_none());
         let twice = house.commit(&t.ctx, Command::TokenRevoke { id: TokenId::from_uuid(id) }).await;
-        refused_as(twice, RefusalCode::Conflict, "token.id");
+        refused_as(twice, RefusalCode::Conflict, "id");
     })
     .await;
 }
