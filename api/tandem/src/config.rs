@@ -166,8 +166,9 @@ pub struct SipConfig {
     pub transport: sip_transport::TransportConfig,
     /// Registrar, calls and trunks.
     pub services: sip_services::ServicesConfig,
-    /// Whether challenges offer SHA-256 before MD5 (RFC 8760). Off for phones and test tools that look at the first
-    /// challenge alone and know only MD5; a phone that chooses SHA-256 by itself is understood either way.
+    /// Whether challenges offer SHA-256 before MD5 (RFC 8760). On is stronger, and phones that look at the first
+    /// challenge alone and know only MD5 (among them Debian's baresip 1.0 and sipp 3.6) then fail to register. Off,
+    /// they are offered MD5, which every phone knows.
     pub challenge_sha256: bool,
 }
 
@@ -175,7 +176,7 @@ impl Default for SipConfig {
     fn default() -> Self {
         // Loopback: a node that is not told better reaches nobody, rather than being reached by everybody.
         let transport = sip_transport::TransportConfig { listen: loopback(5060), ..Default::default() };
-        Self { transport, services: sip_services::ServicesConfig::default(), challenge_sha256: true }
+        Self { transport, services: sip_services::ServicesConfig::default(), challenge_sha256: false }
     }
 }
 

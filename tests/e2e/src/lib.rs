@@ -4,6 +4,7 @@
 //! auditor would, drives `sipp`, runs the commands that the documentation shows. What it never does: reach into the
 //! daemon; everything goes through the program's own faces, and through its files once it is dead.
 
+pub mod baresip;
 pub mod ledger;
 pub mod page_shell;
 pub mod pages;
@@ -37,6 +38,27 @@ pub struct TestInstallation {
     pub installation: Installation,
     /// Its directory.
     pub dir: TempDir,
+}
+
+/// A subscriber that a peer plays.
+#[derive(Debug, Clone)]
+pub struct Subscriber {
+    /// Digest username, also the user part of its address.
+    pub username: String,
+    /// Password.
+    pub password: String,
+    /// Domain.
+    pub domain: String,
+}
+
+impl Subscriber {
+    /// The phone with this number in the demo's world.
+    #[must_use]
+    pub fn of(world: &World, index: usize) -> Self {
+        let phone = &world.phones[index];
+        let domain = world.customers[phone.customer].domain.to_owned();
+        Self { username: phone.username.clone(), password: phone.password.expose().clone(), domain }
+    }
 }
 
 /// The `tandem` program of this build: beside the test's own executable.

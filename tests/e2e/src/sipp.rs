@@ -7,16 +7,7 @@ use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
-/// A subscriber that `sipp` plays.
-#[derive(Debug, Clone)]
-pub struct Phone {
-    /// User part.
-    pub username: String,
-    /// Password.
-    pub password: String,
-    /// Domain.
-    pub domain: String,
-}
+use crate::Subscriber;
 
 /// A folder with scenarios, a media file and a data file for one run.
 #[derive(Debug)]
@@ -47,8 +38,8 @@ impl Bench {
     ///
     /// # Panics
     /// When it cannot be written.
-    pub fn data(&self, name: &str, phone: &Phone, to: &str) {
-        let Phone { username, password, domain } = phone;
+    pub fn data(&self, name: &str, phone: &Subscriber, to: &str) {
+        let Subscriber { username, password, domain } = phone;
         let line =
             format!("{username};{password};{domain};[authentication username={username} password={password}];{to}");
         std::fs::write(self.folder.join(name), format!("SEQUENTIAL\n{line}\n")).expect("a data file");

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tandem_e2e::ledger::{assert_books, journaled_calls, number, store, usage};
-use tandem_e2e::sipp::{Bench, LoggedCall, Phone};
-use tandem_e2e::{ENGINES, install, provision};
+use tandem_e2e::sipp::{Bench, LoggedCall};
+use tandem_e2e::{ENGINES, Subscriber, install, provision};
 
 /// Calls of a run.
 const CALLS: usize = 1_000;
@@ -37,15 +37,9 @@ async fn a_thousand_calls_of_sipp_are_billed_once_with_their_durations() {
         let carrier = tandem::demo::process::free_udp().expect("a free port");
         let world = provision(&at.installation, carrier).await;
         let server = at.installation.config.sip.transport.listen;
-        let domain = world.customers[0].domain.to_owned();
-        let phone = |index: usize| {
-            let phone = &world.phones[index];
-            let password = phone.password.expose().clone();
-            Phone { username: phone.username.clone(), password, domain: domain.clone() }
-        };
         let bench = Bench::new(at.dir.path());
-        bench.data("callee.csv", &phone(1), "");
-        bench.data("caller.csv", &phone(0), &world.phones[1].extension);
+        bench.data("callee.csv", &Subscriber::of(&world, 1), "");
+        bench.data("caller.csv", &Subscriber::of(&world, 0), &world.phones[1].extension);
 
         // The callee's port is where its calls go: it registers from there, then waits there.
         let callee_port = tandem::demo::process::free_udp().expect("a free port");

@@ -56,6 +56,8 @@ pub fn configure(dir: &Path) -> std::io::Result<Config> {
     config.admin.listen = free_tcp()?;
     config.sip.transport.listen = free_udp()?;
     config.sip.transport.shards = 2;
+    // The built-in phones know it.
+    config.sip.challenge_sha256 = true;
     config.media.port_min = 0;
     config.media.port_max = 0;
     config.media.sessions = 128;
