@@ -10,7 +10,7 @@ use sip_message::limits::MESSAGE_MAX;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TransportConfig {
-    /// Where SIP is heard over UDP; port 0: any free one.
+    /// Where SIP is heard, over UDP and TCP; port 0: any free one.
     pub listen: SocketAddr,
     /// The address in our Via and Contact, where peers reach us by another than `listen`: behind a NAT, or when `listen`
     /// is `0.0.0.0`.
