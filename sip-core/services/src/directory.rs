@@ -179,6 +179,7 @@ pub enum DirectoryKey {
 
 /// One step from a picture to the next.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are entries; a box would be an allocation for each")]
 pub enum DirectoryChange {
     /// The entry is new or has changed.
     Upsert(DirectoryEntry),

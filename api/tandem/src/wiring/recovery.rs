@@ -136,6 +136,7 @@ mod tests {
             calling: None,
             a_sip_call_id: "a".into(),
             b_sip_call_id: None,
+            tried: None,
         };
         Fact::Answered(Answered { setup, answered_at: at, pdd_ms: 0 })
     }

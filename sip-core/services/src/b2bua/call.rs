@@ -94,7 +94,7 @@ pub(super) struct Talk {
     pub media_at: Instant,
     pub end_at: Instant,
     /// The change of the session that is under way; one at a time.
-    pub exchange: Option<Exchange>,
+    pub exchange: Option<Box<Exchange>>,
 }
 
 pub(super) struct Call {

@@ -82,9 +82,9 @@ pub(super) fn origin(io: &mut Io, directory: &Directory, msg: &Message, peer: Pe
 /// To then.
 fn dialled_user(io: &Io, directory: &Directory, msg: &Message) -> Option<String> {
     if by_contact(io, directory, msg).is_some() {
-        return msg.to().ok()?.uri.user_text().map(|user| user.to_string());
+        return msg.to().ok()?.uri.user_text();
     }
-    msg.uri().ok()?.user_text().map(|user| user.to_string())
+    msg.uri().ok()?.user_text()
 }
 
 /// What is known of the call from the start; none when the directory lacks a part.

@@ -95,7 +95,7 @@ impl Calls {
         let stage = Stage::Asked { client, offer, until, challenged: false, cancelled: false };
         let exchange = Exchange { from: side, server, request: msg.clone(), peer, stage };
         let Some(talk) = self.calls.get_mut(&key).and_then(|call| call.talk_mut()) else { return };
-        talk.exchange = Some(exchange);
+        talk.exchange = Some(Box::new(exchange));
         if *msg.method() == Method::Invite {
             self.servers.insert(server, key);
             let trying = io.response(msg, peer, 100, "");
@@ -112,7 +112,7 @@ impl Calls {
             // The caller's own INVITE is not answered yet; for the callee that is a change under way.
             return Err(if side == Side::Caller { io.too_early() } else { Refusal::new(491) });
         };
-        match (&talk.confirmation, &talk.exchange) {
+        match (&talk.confirmation, talk.exchange.as_deref()) {
             (Confirmation::Received, None) => Ok(()),
             (_, Some(Exchange { from, stage: Stage::Asked { .. }, .. })) if *from == side => Err(io.too_early()),
             // Someone's ACK is still on its way.
@@ -244,7 +244,7 @@ impl Calls {
         exchange.stage = Stage::Agreed { repeat, late };
         let server = exchange.server;
         if let Some(talk) = self.calls.get_mut(&key).and_then(|call| call.talk_mut()) {
-            talk.exchange = Some(exchange);
+            talk.exchange = Some(Box::new(exchange));
             self.servers.insert(server, key);
         }
     }
@@ -365,7 +365,7 @@ impl Calls {
     fn take_exchange(&mut self, key: CallKey) -> Option<Exchange> {
         let exchange = self.calls.get_mut(&key)?.talk_mut()?.exchange.take()?;
         self.servers.remove(&exchange.server);
-        Some(exchange)
+        Some(*exchange)
     }
 
     /// Sends the ACK for a 200 to a re-INVITE, and keeps it for the 200's repetitions. The 200, where it is at hand,

@@ -86,7 +86,7 @@ impl Phone {
                         };
                         let contact = msg.contacts().next().unwrap().unwrap();
                         let sip_message::Contact::Addr(addr) = contact else { panic!("a contact") };
-                        let user = addr.uri.user_text().unwrap().to_string();
+                        let user = addr.uri.user_text().unwrap();
                         registrar.bound.retain(|bound| *bound != user);
                         if granted > 0 {
                             registrar.bound.push(user);
