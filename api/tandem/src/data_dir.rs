@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Name of the lock file.
-const LOCK_FILE: &str = "tandem.lock";
+pub(crate) const LOCK_FILE: &str = "tandem.lock";
 
 /// A data directory that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 //! the built-in SIP caller ([`call`]). What it never does: decide anything about calls, money, tenants or alarms; hold
 //! a statement of SQL.
 
+pub mod backup;
 pub mod call;
 pub mod cli;
 pub mod client;

@@ -30,7 +30,8 @@ pub async fn open_existing_store(config: &Config) -> Result<Option<Db>, DbError>
     connect(config).await.map(Some)
 }
 
-async fn connect(config: &Config) -> Result<Db, DbError> {
+/// Connects, and changes nothing but that an embedded store is made when it is missing.
+pub(crate) async fn connect(config: &Config) -> Result<Db, DbError> {
     if config.database.url.is_empty() {
         Db::open_sqlite(&SqliteOptions { path: config.node.data_dir.join(STORE_FILE) }).await
     } else {

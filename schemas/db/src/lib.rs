@@ -10,6 +10,7 @@
 //! [`cursor::advance`]. Rows of [`counter`] are locked last, in the order `rated`, `audit`, `event`, so that no two
 //! transactions wait for each other and nobody waits for them long.
 
+pub mod backup;
 pub mod change;
 pub mod counter;
 pub mod cursor;

@@ -238,6 +238,24 @@ impl Db {
         Ok((applied.unwrap_or(0), known.unwrap_or(0)))
     }
 
+    /// Whether the store holds no table at all, so that a copy can be played into it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn is_blank(&self) -> Result<bool, DbError> {
+        let tables: i64 = match self {
+            Self::Sqlite(pools) => {
+                sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema").fetch_one(&pools.readers).await?
+            }
+            Self::Postgres(pool) => {
+                let sql = "SELECT COUNT(*) FROM pg_catalog.pg_tables \
+                    WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
+                sqlx::query_scalar(sql).fetch_one(pool).await?
+            }
+        };
+        Ok(tables == 0)
+    }
+
     /// What SQLite finds wrong in its file (`PRAGMA quick_check`); nothing on PostgreSQL, which checks its own pages.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 mod account;
 mod alarm;
 mod audit;
+mod backup;
 mod billing;
 mod config_command;
 mod doctor;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
+pub(crate) use local::Local;
 pub use output::Output;
 pub(crate) use output::table;
 
@@ -72,6 +74,10 @@ enum Command {
     /// The journal of this node: how large, how far read, whole, and what it says.
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    /// Copy the installation, also while the daemon runs.
+    Backup(backup::BackupArgs),
+    /// Make the installation again from a copy, in an empty data directory and database.
+    Restore(backup::RestoreArgs),
     /// Look for what is wrong with this installation, and say what to do.
     Doctor,
     /// The audit trail.
@@ -135,6 +141,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Alarm(command) => in_runtime(alarm::run(command, config()?, output)),
         Command::Report(command) => in_runtime(report::run(command, config()?, output)),
         Command::Journal(command) => in_runtime(journal::run(command, config()?, output)),
+        Command::Backup(args) => in_runtime(backup::backup(args, config()?, output)),
+        Command::Restore(args) => in_runtime(backup::restore(args, config()?, output)),
         Command::Doctor => in_runtime(doctor::run(config(), output)),
         Command::Audit(command) => in_runtime(audit::run(command, config()?, output)),
     }

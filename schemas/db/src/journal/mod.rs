@@ -49,6 +49,15 @@ pub const BATCH_MAX: usize = 2_048;
 /// Space that is given back when the disk is full: the ends of some ten thousand calls.
 pub const BALLAST_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Names of the files in the journal's `folder`, in the order of their records; none when there is no folder yet.
+pub(crate) fn file_names(folder: &Path) -> std::io::Result<Vec<String>> {
+    match file::list(folder) {
+        Ok(files) => Ok(files.into_iter().map(|name| name.path(Path::new("")).display().to_string()).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Told on the writer's thread whether the record is on the disk. It must be quick: it holds up the next commit.
 pub type Notify = Box<dyn FnOnce(bool) + Send>;
 
