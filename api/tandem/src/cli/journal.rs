@@ -318,6 +318,7 @@ mod tests {
             calling: Some("+493012345678".parse().expect("a number")),
             a_sip_call_id: "a@192.0.2.1".into(),
             b_sip_call_id: None,
+            tried: None,
         }
     }
 
