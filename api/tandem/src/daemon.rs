@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::config::{Config, MailTls};
 use crate::reload::Reload;
 use crate::wiring::consumers::{BATCH_MAX, ConsumerLags, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
-use crate::wiring::detectors::Detectors;
+use crate::wiring::detectors::{Detectors, ReportDetector};
 use crate::wiring::directory::{BATCH_PERIOD, DirectoryFeed};
 use crate::wiring::journal::NodeJournal;
 use crate::wiring::media::RelayPort;
@@ -34,6 +34,8 @@ use crate::wiring::worker::{Step, StepError, Workers};
 
 /// How often detectors look: an alarm is raised within a second of its condition.
 const DETECT_PERIOD: Duration = Duration::from_secs(1);
+/// How often failed reports and mails are looked for: they fail by the hour, and the look reads the store.
+const REPORT_DETECT_PERIOD: Duration = Duration::from_secs(5);
 /// How often files and reports are looked after when nothing asks for it.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_millis(500);
 /// How often the journal's old files are looked at.
@@ -152,6 +154,15 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     workers.spawn("detectors", DETECT_PERIOD, Some(node_reports.trunks()), move || {
         let detectors = Arc::clone(&detectors);
         async move { detectors.look().await }
+    });
+    let detector = Arc::new(ReportDetector {
+        authority: Arc::new(alarms.clone()),
+        reports: Arc::clone(&reports),
+        clock: Arc::clone(&clock),
+    });
+    workers.spawn("report_alarms", REPORT_DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
+        let detector = Arc::clone(&detector);
+        async move { detector.look().await }
     });
     let schedule = schedule(&config, &reports).await?;
     let agent = start_agent(&config, &engine, &sender, &clock).await?;

@@ -39,6 +39,8 @@ pub mod detector {
     pub const WORKERS: &str = "workers";
     /// The call core's directory.
     pub const DIRECTORY: &str = "directory";
+    /// Reports that could not be made or mailed.
+    pub const REPORTS: &str = "reports";
     /// The targets of notifications of this node.
     pub const TARGETS: &str = "targets";
 }
@@ -134,6 +136,36 @@ catalogue! {
         effect: "The call core acts as if the resource did not exist; all others are used.",
         action: "Put the right key file back, or set the password of the resource named in the text anew.",
         detector: detector::DIRECTORY,
+    };
+    /// A run of a report was given up.
+    ReportFailed = AlarmDefinition {
+        key: "report_failed",
+        index: 8,
+        // processing error
+        event_type: 4,
+        // applicationSubsystemFailure
+        probable_cause: 158,
+        severity: Severity::Minor,
+        text: "A report could not be made",
+        cause: "Every attempt of the run failed: the disk of the reports is full or away, or the program has a defect.",
+        effect: "The recipients have no report of the month; calls and billing go on, the figures are kept.",
+        action: "Read the alarm's text, mend the cause, run the report of the account and month again.",
+        detector: detector::REPORTS,
+    };
+    /// Mail of a report was given up.
+    MailUndeliverable = AlarmDefinition {
+        key: "mail_undeliverable",
+        index: 9,
+        // communications
+        event_type: 2,
+        // communicationsProtocolError
+        probable_cause: 504,
+        severity: Severity::Minor,
+        text: "A report could not be mailed",
+        cause: "The mail server refused a recipient for good, or took no mail for three days.",
+        effect: "The named recipients do not have the report; it can be fetched.",
+        action: "Correct recipient or server, run the report again with the recipients; it clears then, or after a week.",
+        detector: detector::REPORTS,
     };
     /// A target of notifications does not take them.
     NotificationTargetUnreachable = AlarmDefinition {

@@ -27,6 +27,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod ticker;
+pub mod troubles;
 mod worker;
 
 use std::path::PathBuf;

@@ -122,6 +122,11 @@ pub(crate) fn payload(run: RunId, recipient: &str) -> Result<String, DbError> {
     serde_json::to_string(&payload).map_err(|e| DbError::corrupt("outbox.payload", e))
 }
 
+/// The run that a queued mail carries.
+pub(crate) fn run_of(payload: &str) -> Option<RunId> {
+    serde_json::from_str::<Payload>(payload).ok().map(|payload| payload.run)
+}
+
 impl Mailer {
     /// Prepares the way to the server; nothing is connected yet.
     ///

@@ -8,6 +8,8 @@ use fault::catalogue::{AlarmType, detector};
 use fault::port::AlarmAuthority;
 use fault::resource::Condition;
 use model::time::{Clock, Timestamp};
+use reports_store::ReportsStore;
+use reports_store::troubles::TroubleKind;
 use sip_services::directory::{Directory, Trunk};
 use sip_services::trunk::TrunkReason;
 use sip_transport::Node;
@@ -63,6 +65,39 @@ fn trouble(reason: TrunkReason, trunk: &Trunk) -> String {
         TrunkReason::Unanswered | TrunkReason::Answered | TrunkReason::Unwatched | TrunkReason::Registered => {
             format!("trunk {name} at {address} does not answer")
         }
+    }
+}
+
+/// What is wrong with reports. It reads the store, so it is a worker of its own: a store that is away neither keeps
+/// the other detectors waiting nor clears an alarm.
+pub struct ReportDetector {
+    /// Where conditions are reported.
+    pub authority: Arc<dyn AlarmAuthority>,
+    /// The reports.
+    pub reports: Arc<ReportsStore>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl ReportDetector {
+    /// Looks once.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the node database cannot be written.
+    pub async fn look(&self) -> Result<Step, StepError> {
+        let troubles = self.reports.troubles().await?;
+        let conditions = troubles.into_iter().map(|trouble| Condition {
+            alarm_type: match trouble.kind {
+                TroubleKind::Failed => AlarmType::ReportFailed,
+                TroubleKind::Undelivered => AlarmType::MailUndeliverable,
+            },
+            resource: format!("report:{}", trouble.run),
+            path: Some(trouble.path),
+            severity: None,
+            text: trouble.text,
+        });
+        self.authority.observe(detector::REPORTS, conditions.collect(), self.clock.now().utc).await?;
+        Ok(Step::Idle)
     }
 }
 

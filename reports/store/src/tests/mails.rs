@@ -10,14 +10,14 @@ use crate::mail::{Delivery, GIVE_UP_MS, MailConfig, MailTls, Mailer};
 
 /// An SMTP server (RFC 5321) whose answers to RCPT TO are prescribed; when they are used up, it takes everything.
 #[derive(Clone)]
-struct Server {
+pub(super) struct Server {
     port: u16,
     answers: Arc<Mutex<Vec<&'static str>>>,
     taken: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    async fn start(answers: &[&'static str]) -> Self {
+    pub(super) async fn start(answers: &[&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let answers = answers.iter().rev().copied().collect();
         let server = Self {
@@ -65,7 +65,7 @@ impl Server {
         Ok(())
     }
 
-    fn mailer(&self) -> Mailer {
+    pub(super) fn mailer(&self) -> Mailer {
         mailer(self.port)
     }
 
@@ -92,7 +92,7 @@ fn mailer(port: u16) -> Mailer {
 }
 
 /// A finished run with mail for these recipients in the outbox.
-async fn finished(db: &TestDb, recipients: &[&str]) -> Fixture {
+pub(super) async fn finished(db: &TestDb, recipients: &[&str]) -> Fixture {
     let f = Fixture::new(db).await;
     f.set("2026-11-24T00:00:00Z");
     f.requested("2026-10", recipients).await;
@@ -117,7 +117,13 @@ async fn a_report_arrives_with_page_and_table() {
         assert!(ids.len() == 2 && ids[0] != ids[1] && ids[0].ends_with("@018f-test.tandem>"), "{ids:?}");
         assert_eq!(server.headers("To: "), ["boss@example.com", "ops@example.com"]);
         let message = server.taken.lock().unwrap()[0].clone();
-        for part in ["multipart/alternative", "text/plain", "text/html", "text/csv", "call-report-2026-10-r0.csv"] {
+        for part in [
+            "multipart/alternative",
+            "text/plain",
+            "text/html",
+            "text/csv",
+            "call-report-2026-10-r0.csv",
+        ] {
             assert!(message.contains(part), "{part}");
         }
     })

@@ -4,6 +4,7 @@ mod counters;
 mod mails;
 mod renderings;
 mod runs;
+mod troubles;
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -37,7 +38,7 @@ async fn statements_prepare() {
     on_each_database(async |db: TestDb| {
         let statements =
             [change::ALL, count::ALL, queries::ALL, revenue::ALL, schedule::ALL, snapshot::ALL, worker::ALL];
-        prepare_all(&db, &statements.concat()).await;
+        prepare_all(&db, &[&statements.concat(), crate::troubles::ALL].concat()).await;
         let intervals = bulk_statement::<IntervalRow<'_>>(2, crate::rows::INTERVAL_CONFLICT);
         let money = bulk_statement::<RevenueRow>(2, crate::rows::REVENUE_CONFLICT);
         prepare_all(&db, &[&intervals, &money]).await;
