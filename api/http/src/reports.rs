@@ -113,6 +113,19 @@ pub(crate) async fn csv(
     Ok(response)
 }
 
+pub(crate) async fn xlsx(
+    State(deps): State<HttpDeps>,
+    Extension(ctx): Extension<Ctx>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut response = artefact(&deps, &ctx, &run, Format::Xlsx, &headers).await?;
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(Format::XLSX_MEDIA_TYPE));
+    fields.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"report.xlsx\""));
+    Ok(response)
+}
+
 async fn find_run(deps: &HttpDeps, ctx: &Ctx, text: &str) -> Result<ReportRun, Problem> {
     let missing = || Problem::not_found("run");
     let id = global_id::key(ResourceKind::ReportRun, text).ok_or_else(missing)?;

@@ -43,6 +43,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/reports/runs/{run}", Permission::ReportRead),
     route(Method::GET, "/reports/runs/{run}/html", Permission::ReportRead),
     route(Method::GET, "/reports/runs/{run}/csv", Permission::ReportRead),
+    route(Method::GET, "/reports/runs/{run}/xlsx", Permission::ReportRead),
 ];
 
 /// The public face. `graphql` answers [`GRAPHQL_PATH`]; it finds the [`model::ctx::Ctx`] among the extensions.
@@ -61,6 +62,7 @@ pub fn router(deps: HttpDeps, graphql: Router) -> Router {
         .route("/reports/runs/{run}", get(reports::run_get))
         .route("/reports/runs/{run}/html", get(reports::html))
         .route("/reports/runs/{run}/csv", get(reports::csv))
+        .route("/reports/runs/{run}/xlsx", get(reports::xlsx))
         .with_state(deps.clone())
         .merge(graphql)
         .layer(from_fn_with_state(deps.clone(), auth::authenticate))

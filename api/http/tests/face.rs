@@ -219,4 +219,8 @@ async fn reports_run_nothing_and_are_not_sent_again() {
     let again = request("GET", &uri, Some("full")).header("if-none-match", header(&html, "etag"));
     let again = send(&face.router, again.body(Body::empty()).unwrap()).await;
     assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    let uri = format!("/reports/runs/{}/xlsx", run_id());
+    let workbook = send(&face.router, request("GET", &uri, Some("full")).body(Body::empty()).unwrap()).await;
+    assert_eq!(header(&workbook, "content-type"), "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet");
+    assert_eq!(header(&workbook, "content-disposition"), "attachment; filename=\"report.xlsx\"");
 }

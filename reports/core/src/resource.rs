@@ -69,6 +69,15 @@ pub enum Format {
     Html,
     /// CSV (RFC 4180).
     Csv,
+    /// A workbook (ECMA-376), one sheet per table.
+    Xlsx,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 3] = [Self::Html, Self::Csv, Self::Xlsx];
+    /// The media type of [`Format::Xlsx`] as it is registered with IANA.
+    pub const XLSX_MEDIA_TYPE: &'static str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 }
 
 /// Where a run stands.
@@ -79,7 +88,7 @@ pub enum RunState {
     Due,
     /// A worker holds it.
     Running,
-    /// Figures, HTML and CSV are there, mail is in the outbox.
+    /// Figures, HTML, CSV and XLSX are there, mail is in the outbox.
     Finished,
     /// Given up; `error` says why.
     Failed,

@@ -1,4 +1,4 @@
-//! Finished reports on disk: `<run>.html` and `<run>.csv`, whole or not there.
+//! Finished reports on disk: `<run>.html`, `<run>.csv` and `<run>.xlsx`, whole or not there.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ pub(crate) fn name(run: RunId, format: Format) -> String {
     match format {
         Format::Html => format!("{run}.html"),
         Format::Csv => format!("{run}.csv"),
+        Format::Xlsx => format!("{run}.xlsx"),
     }
 }
 

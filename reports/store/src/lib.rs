@@ -2,7 +2,7 @@
 //!
 //! What it does: two consumers named `reports` ([`ReportsStore::count`] on a node's journal, [`ReportsStore::revenue`]
 //! on the store's feed), each with its effects and its cursor in one transaction; the change pipeline and the reads of
-//! report runs; a worker ([`ReportsStore::run_due`]) that takes the figures of a run once, renders HTML and CSV from
+//! report runs; a worker ([`ReportsStore::run_due`]) that takes the figures of a run once, renders HTML, CSV and XLSX from
 //! them, and queues the mail; the delivery of that mail ([`ReportsStore::deliver_due`]); a ticker.
 //! What it never does: keep a schedule in memory, send mail that is not in the outbox, render anything that is not in
 //! the stored figures.

@@ -261,7 +261,7 @@ impl ReportsStore {
         Ok(())
     }
 
-    /// Text, page and table of the run, to one recipient.
+    /// Text, page, table and workbook of the run, to one recipient.
     async fn compose(&self, mailer: &Mailer, queued: &Queued) -> Result<Message, SendError> {
         let permanent = |error: &dyn fmt::Display| SendError::Permanent(error.to_string());
         let transient = |error: &dyn fmt::Display| SendError::Transient(error.to_string());
@@ -274,16 +274,20 @@ impl ReportsStore {
         let html =
             self.artefact(&scope, payload.run, Format::Html).await.map_err(|e| transient(&e))?.ok_or_else(gone)?;
         let csv = self.artefact(&scope, payload.run, Format::Csv).await.map_err(|e| transient(&e))?.ok_or_else(gone)?;
+        let xlsx =
+            self.artefact(&scope, payload.run, Format::Xlsx).await.map_err(|e| transient(&e))?.ok_or_else(gone)?;
         let name = |extension| format!("call-report-{}-r{}.{extension}", figures.period, figures.revision);
         let page = String::from_utf8(html.clone()).map_err(|e| permanent(&e))?;
         let text = render::text(&figures).map_err(|e| permanent(&e))?;
         let csv_type = ContentType::parse("text/csv; charset=utf-8; header=present").map_err(|e| permanent(&e))?;
+        let xlsx_type = ContentType::parse(Format::XLSX_MEDIA_TYPE).map_err(|e| permanent(&e))?;
         let body = MultiPart::alternative().singlepart(SinglePart::plain(text)).singlepart(SinglePart::html(page));
         let parts = MultiPart::mixed()
             .multipart(body)
             // Many readers strip the charts of a mail's body; the attached page has them.
             .singlepart(Attachment::new(name("html")).body(html, ContentType::TEXT_HTML))
-            .singlepart(Attachment::new(name("csv")).body(csv, csv_type));
+            .singlepart(Attachment::new(name("csv")).body(csv, csv_type))
+            .singlepart(Attachment::new(name("xlsx")).body(xlsx, xlsx_type));
         Message::builder()
             .from(mailer.from.clone())
             .to(to)

@@ -25,7 +25,7 @@ db::statements! {
     LIST = concat!("SELECT ", run_columns!(), " FROM report_run WHERE path >= $1 AND path < $2 AND id > $3 \
         ORDER BY id LIMIT $4");
     /// What a finished run was made of, and what came of it.
-    MADE = "SELECT figures, html_sha256, csv_sha256 FROM report_run \
+    MADE = "SELECT figures, html_sha256, csv_sha256, xlsx_sha256 FROM report_run \
         WHERE id = $1 AND path >= $2 AND path < $3 AND state = 'finished'";
     PATH_OF_ACCOUNT = "SELECT path FROM account WHERE id = $1 AND path >= $2 AND path < $3";
     PATH_OF_TRUNK = "SELECT a.path FROM trunk t JOIN account a ON a.id = t.account_id \
@@ -48,6 +48,7 @@ struct Made {
     figures: Option<String>,
     html_sha256: Option<Vec<u8>>,
     csv_sha256: Option<Vec<u8>>,
+    xlsx_sha256: Option<Vec<u8>>,
 }
 
 #[async_trait]
@@ -127,7 +128,10 @@ impl ReportsStore {
         let hash = match format {
             Format::Html => made.html_sha256,
             Format::Csv => made.csv_sha256,
+            Format::Xlsx => made.xlsx_sha256,
         };
+        // A run from before there were workbooks has no hash of one: it is made from the figures each time.
+        let unknown = hash.is_none() && format == Format::Xlsx;
         let is_whole = |bytes: &Vec<u8>| hash.as_deref() == Some(&artefact::sha256(bytes)[..]);
         match artefact::read(&self.artefacts, id, format).await {
             Ok(Some(bytes)) if is_whole(&bytes) => return Ok(Some(bytes)),
@@ -137,12 +141,8 @@ impl ReportsStore {
         let internal = |error: String| ReadError::Internal(error);
         let text = made.figures.ok_or_else(|| internal(format!("the run {id} has no figures")))?;
         let figures: Figures = serde_json::from_str(&text).map_err(|e| internal(e.to_string()))?;
-        let bytes = match format {
-            Format::Html => render::html(&figures),
-            Format::Csv => render::csv(&figures),
-        };
-        let bytes = bytes.map_err(|e| internal(e.to_string()))?;
-        if is_whole(&bytes) {
+        let bytes = render::render(format, &figures).map_err(|e| internal(e.to_string()))?;
+        if unknown || is_whole(&bytes) {
             return Ok(Some(bytes));
         }
         let version = "its file is gone and this version of the program renders other bytes; run the report again";

@@ -21,17 +21,17 @@ const RETRY_MS: i64 = 60_000;
 const RUNS_MAX: usize = 20;
 
 db::statements! {
-    /// The oldest run that nobody holds. The condition stands twice: on PostgreSQL a worker that waited for the row
+    /// The oldest run that nobody holds; of months that are caught up together the earlier one. The condition stands twice: on PostgreSQL a worker that waited for the row
     /// looks again at the outer one only.
     CLAIM = concat!("UPDATE report_run SET state = 'running', holder = $1, lease_until = $2, attempt = attempt + 1 \
         WHERE id = (SELECT id FROM report_run WHERE state = 'due' OR (state = 'running' AND lease_until <= $3) \
-            ORDER BY created_at, id LIMIT 1) \
+            ORDER BY created_at, period_from, id LIMIT 1) \
         AND (state = 'due' OR (state = 'running' AND lease_until <= $3)) \
         RETURNING attempt, recipients, figures, ", run_columns!());
     /// The figures, once.
     KEEP = "UPDATE report_run SET figures = $3 WHERE id = $1 AND attempt = $2 AND state = 'running'";
     FINISH = "UPDATE report_run SET state = 'finished', provisional = $3, html_sha256 = $4, csv_sha256 = $5, \
-        finished_at = $6, holder = NULL, lease_until = NULL, error = NULL \
+        xlsx_sha256 = $6, finished_at = $7, holder = NULL, lease_until = NULL, error = NULL \
         WHERE id = $1 AND attempt = $2 AND state = 'running'";
     /// After a failed attempt: wait, or give up.
     RETRY = "UPDATE report_run SET error = $3, lease_until = $4 WHERE id = $1 AND attempt = $2 AND state = 'running'";
@@ -79,11 +79,12 @@ impl From<WriteError<Self>> for RunError {
     }
 }
 
-/// Both renderings of a run.
+/// The renderings of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Rendered {
     pub(crate) html: Vec<u8>,
     pub(crate) csv: Vec<u8>,
+    pub(crate) xlsx: Vec<u8>,
     provisional: bool,
 }
 
@@ -167,19 +168,19 @@ impl ReportsStore {
         Ok(figures)
     }
 
-    /// Renders both formats and writes them; nobody sees them before [`ReportsStore::finish`].
+    /// Renders every format and writes it; nobody sees them before [`ReportsStore::finish`].
     pub(crate) async fn render(&self, claim: &Claim, figures: &Figures) -> Result<Rendered, RunError> {
-        let (html, csv) = (render::html(figures)?, render::csv(figures)?);
-        for (format, bytes) in [(Format::Html, &html), (Format::Csv, &csv)] {
+        let (html, csv, xlsx) = (render::html(figures)?, render::csv(figures)?, render::xlsx(figures)?);
+        for (format, bytes) in [(Format::Html, &html), (Format::Csv, &csv), (Format::Xlsx, &xlsx)] {
             artefact::write(&self.artefacts, claim.run.id, format, claim.attempt, bytes.clone()).await?;
         }
-        Ok(Rendered { html, csv, provisional: figures.provisional })
+        Ok(Rendered { html, csv, xlsx, provisional: figures.provisional })
     }
 
     /// State, hashes, mail and event, in one transaction.
     pub(crate) async fn finish(&self, claim: &Claim, rendered: Rendered) -> Result<(), RunError> {
         let now = self.now();
-        let hashes = (artefact::sha256(&rendered.html), artefact::sha256(&rendered.csv));
+        let hashes = [&rendered.html, &rendered.csv, &rendered.xlsx].map(|bytes| artefact::sha256(bytes));
         let mut recipients = claim.recipients.clone();
         // In order, so that two runs lock their targets in the same order.
         recipients.sort();
@@ -219,12 +220,12 @@ async fn finish(
     run: &ReportRun,
     attempt: i64,
     provisional: bool,
-    (html, csv): ([u8; 32], [u8; 32]),
+    [html, csv, xlsx]: [[u8; 32]; 3],
     mails: &[(String, MessageId)],
     now: Timestamp,
 ) -> Result<(), WriteError<RunError>> {
     let rows = on_tx!(tx, c => sqlx::query(FINISH)
-        .bind(run.id.uuid()).bind(attempt).bind(provisional).bind(&html[..]).bind(&csv[..]).bind(now.0)
+        .bind(run.id.uuid()).bind(attempt).bind(provisional).bind(&html[..]).bind(&csv[..]).bind(&xlsx[..]).bind(now.0)
         .execute(c).await.map(|done| done.rows_affected()))?;
     fenced(rows)?;
     for (recipient, message) in mails {

@@ -50,6 +50,8 @@ pub struct ReportRun {
     pub html_path: String,
     /// Path of the CSV on this server.
     pub csv_path: String,
+    /// Path of the XLSX workbook on this server.
+    pub xlsx_path: String,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was finished.
@@ -72,6 +74,7 @@ impl From<row::ReportRun> for ReportRun {
             error: run.error,
             html_path: format!("/reports/runs/{}/html", run.id),
             csv_path: format!("/reports/runs/{}/csv", run.id),
+            xlsx_path: format!("/reports/runs/{}/xlsx", run.id),
             created_at: Timestamp(run.created_at),
             finished_at: run.finished_at.map(Timestamp),
         }

@@ -62,6 +62,8 @@ pub enum Form {
     Html,
     /// All figures.
     Csv,
+    /// All figures as a workbook, one sheet per table.
+    Xlsx,
 }
 
 pub async fn run(command: ReportCommand, config: Config, output: Output) -> Result<ExitCode, Failure> {
@@ -83,6 +85,7 @@ pub async fn run(command: ReportCommand, config: Config, output: Output) -> Resu
             let form = match form {
                 Form::Html => "html",
                 Form::Csv => "csv",
+                Form::Xlsx => "xlsx",
             };
             let bytes = remote.client(&config)?.get(&format!("/reports/runs/{run}/{form}")).await?;
             match to {

@@ -7,7 +7,7 @@ use reports::resource::Counters;
 use super::RenderError;
 
 /// The columns. New ones are added at the end.
-const COLUMNS: [&str; 27] = [
+pub(super) const COLUMNS: [&str; 27] = [
     "section",
     "key",
     "name",
@@ -36,8 +36,8 @@ const COLUMNS: [&str; 27] = [
     "rated_count",
     "value",
 ];
-const COUNTERS_AT: usize = 3;
-const MONEY_AT: usize = 21;
+pub(super) const COUNTERS_AT: usize = 3;
+pub(super) const MONEY_AT: usize = 21;
 const VALUE_AT: usize = 26;
 
 /// Makes a text harmless for spreadsheets, which take a cell that begins so for a formula.
@@ -85,8 +85,16 @@ pub(crate) fn csv(figures: &Figures) -> Result<Vec<u8>, RenderError> {
             }
         }
     }
+    for (key, value) in completeness(figures) {
+        table.value("completeness", key, value.to_string())?;
+    }
+    table.0.into_inner().map_err(|e| RenderError::Csv(e.into_error().into()))
+}
+
+/// The counts by which a reader sees whether something is missing.
+pub(super) fn completeness(figures: &Figures) -> [(&'static str, i64); 13] {
     let c = &figures.completeness;
-    let completeness = [
+    [
         ("intervals", c.intervals),
         ("intervals_over", c.intervals_over),
         ("intervals_with_calls", c.intervals_with_calls),
@@ -100,11 +108,32 @@ pub(crate) fn csv(figures: &Figures) -> Result<Vec<u8>, RenderError> {
         ("events_pending", c.events_pending),
         ("accounts_left_out", figures.accounts_left_out),
         ("trunks_left_out", figures.trunks_left_out),
-    ];
-    for (key, value) in completeness {
-        table.value("completeness", key, value.to_string())?;
-    }
-    table.0.into_inner().map_err(|e| RenderError::Csv(e.into_error().into()))
+    ]
+}
+
+/// The raw counts, in the order of [`COLUMNS`].
+pub(super) const fn counts(c: &Counters) -> [i64; 14] {
+    [
+        c.attempts,
+        c.answered,
+        c.user_busy,
+        c.no_answer,
+        c.terminal_reject,
+        c.address_error,
+        c.network_failure,
+        c.pdd_count,
+        c.pdd_sum_ms,
+        c.ended,
+        c.conversation_ms,
+        c.estimated,
+        c.packets_received,
+        c.packets_lost,
+    ]
+}
+
+/// The indicators that follow them; none where the denominator is zero.
+pub(super) fn indicators(c: &Counters) -> [Option<String>; 4] {
+    [c.asr().percent(), c.ner().percent(), c.acd_ms().decimal(0), c.pdd_ms().decimal(0)]
 }
 
 struct Table(csv::Writer<Vec<u8>>);
@@ -126,24 +155,8 @@ impl Table {
     }
 
     fn counters(&mut self, section: &str, key: &str, name: &str, c: &Counters) -> Result<(), RenderError> {
-        let counts = [
-            c.attempts,
-            c.answered,
-            c.user_busy,
-            c.no_answer,
-            c.terminal_reject,
-            c.address_error,
-            c.network_failure,
-            c.pdd_count,
-            c.pdd_sum_ms,
-            c.ended,
-            c.conversation_ms,
-            c.estimated,
-            c.packets_received,
-            c.packets_lost,
-        ];
-        let indicators = [c.asr().percent(), c.ner().percent(), c.acd_ms().decimal(0), c.pdd_ms().decimal(0)];
-        let cells = counts.map(|n| n.to_string()).into_iter().chain(indicators.map(Option::unwrap_or_default));
+        let indicators = indicators(c).map(Option::unwrap_or_default);
+        let cells = counts(c).map(|n| n.to_string()).into_iter().chain(indicators);
         let cells: Vec<(usize, String)> = (COUNTERS_AT..).zip(cells).collect();
         self.line(section, key, name, &cells)
     }

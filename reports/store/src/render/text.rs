@@ -42,6 +42,6 @@ pub(crate) fn text(figures: &Figures) -> Result<String, RenderError> {
         }
         .to_owned(),
     );
-    lines.push("The page with charts and the table are attached.".to_owned());
+    lines.push("The page with charts, the table and a workbook are attached.".to_owned());
     Ok(lines.join("\r\n"))
 }

@@ -123,6 +123,7 @@ async fn a_report_arrives_with_page_and_table() {
             "text/html",
             "text/csv",
             "call-report-2026-10-r0.csv",
+            "call-report-2026-10-r0.xlsx",
         ] {
             assert!(message.contains(part), "{part}");
         }

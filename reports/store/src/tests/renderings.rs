@@ -1,3 +1,6 @@
+use std::collections::HashMap;
+
+use calamine::{Data, Reader as _};
 use model::id::{AccountId, RunId, TrunkId};
 use model::money::{Amount, Currency};
 use model::time::Timestamp;
@@ -161,6 +164,8 @@ fn two_renderings_are_the_same_octets() {
     let figures = || serde_json::from_str::<Figures>(&kept).unwrap();
     assert_eq!(render::html(&figures()).unwrap(), render::html(&figures()).unwrap());
     assert_eq!(render::csv(&figures()).unwrap(), render::csv(&figures()).unwrap());
+    let workbook = render::xlsx(&figures()).unwrap();
+    assert_eq!(workbook, render::xlsx(&figures()).unwrap());
 }
 
 #[test]
@@ -217,4 +222,80 @@ fn cells_cannot_become_formulas_and_each_line_has_every_column() {
     let total = records.iter().find(|r| &r[0] == "total").unwrap();
     let days: i64 = records.iter().filter(|r| &r[0] == "day").map(|r| r[3].parse::<i64>().unwrap()).sum();
     assert_eq!(total[3].parse::<i64>().unwrap(), days);
+}
+
+/// The rows of a sheet, each by the name of its columns.
+fn sheet(book: &mut calamine::Xlsx<std::io::Cursor<Vec<u8>>>, name: &str) -> Vec<HashMap<String, Data>> {
+    let range = book.worksheet_range(name).unwrap();
+    let mut rows = range.rows();
+    let columns: Vec<String> = rows.next().unwrap().iter().map(ToString::to_string).collect();
+    rows.map(|row| columns.iter().cloned().zip(row.iter().cloned()).collect()).collect()
+}
+
+#[test]
+fn the_workbook_holds_the_figures_of_the_table_as_numbers() {
+    let figures = sample("2026-11-03T06:00:00Z");
+    let bytes = render::xlsx(&figures).unwrap();
+    let mut book: calamine::Xlsx<_> = calamine::open_workbook_from_rs(std::io::Cursor::new(bytes)).unwrap();
+    let table = render::csv(&figures).unwrap();
+    let mut reader = csv::Reader::from_reader(&table[..]);
+    let lines: Vec<HashMap<String, String>> = reader.deserialize().collect::<Result<_, _>>().unwrap();
+    let sections = [
+        ("Total", "total"),
+        ("Money", "money"),
+        ("Accounts", "account"),
+        ("Money by account", "account_money"),
+        ("Trunks", "trunk"),
+        ("Days", "day"),
+    ];
+    let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
+    assert_eq!(book.sheet_names(), [&["Report"], &names[..], &["Hours"]].concat());
+    let mut compared = 0;
+    for (name, section) in sections {
+        let lines: Vec<_> = lines.iter().filter(|line| line["section"] == section).collect();
+        let rows = sheet(&mut book, name);
+        assert!(!lines.is_empty() && rows.len() == lines.len(), "{name}");
+        for (row, line) in rows.iter().zip(lines) {
+            for (column, cell) in row {
+                // The exact text of an amount, and its number.
+                let (key, exact) = column.strip_suffix("_exact").map_or((column.as_str(), false), |key| (key, true));
+                let Some(expected) = line.get(key) else { continue };
+                match cell {
+                    Data::Float(number) => assert_eq!(*number, expected.parse::<f64>().unwrap(), "{name}: {column}"),
+                    Data::String(text) => assert!(*text == *expected && (exact || key == "currency"), "{column}"),
+                    Data::Empty => assert_eq!(expected, "", "{name}: {column}"),
+                    other => panic!("{name}: {column} is {other:?}"),
+                }
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 31 * 18, "{compared}");
+    let hours = sheet(&mut book, "Hours");
+    let attempts = |line: &HashMap<String, String>| line["value"].parse::<f64>().unwrap();
+    let expected: f64 = lines.iter().filter(|line| line["section"] == "hour").map(attempts).sum();
+    let cells = hours.iter().flat_map(|row| row.values());
+    let found: f64 = cells.filter_map(|cell| if let Data::Float(n) = cell { Some(*n) } else { None }).sum();
+    assert_eq!((found, hours.len()), (expected, 31));
+    // A name is a name, whatever it begins with.
+    let names: Vec<String> = sheet(&mut book, "Accounts").iter().map(|row| row["account"].to_string()).collect();
+    assert!(names.contains(&"=HYPERLINK(\"https://example.com\",\"x\")".to_owned()), "{names:?}");
+    assert!(book.worksheet_formula("Accounts").unwrap().is_empty());
+}
+
+#[test]
+fn the_first_sheet_states_zone_bounds_and_completeness() {
+    for (taken_at, state, open) in
+        [("2026-11-03T06:00:00Z", "final and complete", 0.0), ("2026-10-20T06:00:00Z", "provisional", 1.0)]
+    {
+        let bytes = render::xlsx(&sample(taken_at)).unwrap();
+        let mut book: calamine::Xlsx<_> = calamine::open_workbook_from_rs(std::io::Cursor::new(bytes)).unwrap();
+        let range = book.worksheet_range("Report").unwrap();
+        let stated: HashMap<String, Data> = range.rows().map(|row| (row[0].to_string(), row[1].clone())).collect();
+        assert_eq!(stated["timezone"], Data::String("Europe/Berlin".to_owned()));
+        assert_eq!(stated["from"], Data::String("2026-10-01 00:00 +02:00".to_owned()));
+        assert_eq!(stated["to"], Data::String("2026-11-01 00:00 +01:00".to_owned()));
+        assert!(stated["state"].to_string().starts_with(state), "{}", stated["state"]);
+        assert_eq!(stated["suspense_open"], Data::Float(open));
+    }
 }

@@ -1,3 +1,4 @@
+use db::on_tx;
 use model::change::{Change as _, ChangeError, CommitOptions, IdempotencyKey, RefusalCode};
 use model::page::{PageRequest, ReadError};
 use reports::command::Command;
@@ -46,12 +47,24 @@ async fn a_requested_run_is_finished_with_files_mail_and_event() {
         assert_eq!(f.scalar("SELECT COUNT(*) FROM event WHERE kind = 'reported'").await, 1);
         assert_eq!(f.scalar("SELECT COUNT(*) FROM audit WHERE command = 'report_run'").await, 1);
         assert_eq!(f.store.run_due("node-1").await.unwrap(), 0);
+        let xlsx = f.store.artefact_read(&ctx, id, Format::Xlsx).await.unwrap().unwrap();
         // Files that are lost or damaged are made again from the figures.
         let folder = f.dir.path().join("reports");
         std::fs::remove_file(folder.join(format!("{id}.html"))).unwrap();
         std::fs::write(folder.join(format!("{id}.csv")), "damaged").unwrap();
         assert_eq!(f.store.artefact_read(&ctx, id, Format::Html).await.unwrap().unwrap(), html.as_bytes());
         assert_eq!(f.store.artefact_read(&ctx, id, Format::Csv).await.unwrap().unwrap(), csv.as_bytes());
+        std::fs::remove_file(folder.join(format!("{id}.xlsx"))).unwrap();
+        assert_eq!(f.store.artefact_read(&ctx, id, Format::Xlsx).await.unwrap().unwrap(), xlsx);
+        // A run from before there were workbooks.
+        f.write(|tx| {
+            Box::pin(async move {
+                on_tx!(tx, c => sqlx::query("UPDATE report_run SET xlsx_sha256 = NULL").execute(c).await.map(|_| ()))?;
+                Ok(())
+            })
+        })
+        .await;
+        assert_eq!(f.store.artefact_read(&ctx, id, Format::Xlsx).await.unwrap().unwrap(), xlsx);
     })
     .await;
 }
@@ -218,6 +231,46 @@ async fn the_schedule_catches_up_once_whoever_looks() {
         let made = "SELECT COUNT(*) FROM report_run WHERE definition LIKE 'scheduled:%' AND revision = 0";
         assert_eq!(f.scalar(made).await, 4);
         assert_eq!(f.scalar("SELECT COUNT(*) FROM outbox").await, 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn months_that_were_missed_are_run_once_each_and_in_order() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        let definitions = [Definition { account: f.reseller.0, recipients: vec!["ops@example.com".to_owned()] }];
+        f.set("2026-10-01T00:00:00Z");
+        assert_eq!(f.store.schedule_due(&definitions).await.unwrap(), 3);
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 3);
+        // Down over two ends of a month; what comes up has nothing but the store, and there are two of it.
+        f.set("2026-12-05T12:00:00Z");
+        let (a, b) = (f.other_node(), f.other_node());
+        let (x, y) = tokio::join!(a.schedule_due(&definitions), b.schedule_due(&definitions));
+        assert_eq!(x.unwrap() + y.unwrap(), 2);
+        for (node, holder, period) in [(&a, "node-1", "2026-10"), (&b, "node-2", "2026-11")] {
+            let claim = node.claim(holder).await.unwrap().unwrap();
+            assert_eq!((claim.run.period.as_str(), claim.run.revision), (period, 0));
+            let figures = node.figures(&claim).await.unwrap();
+            let rendered = node.render(&claim, &figures).await.unwrap();
+            node.finish(&claim, rendered).await.unwrap();
+        }
+        for node in [&a, &b] {
+            assert_eq!(node.schedule_due(&definitions).await.unwrap() + node.run_due("node-3").await.unwrap(), 0);
+        }
+        let runs = f.store.run_list(&f.ctx(&f.reseller), PageRequest::default()).await.unwrap().items;
+        let mut periods: Vec<(String, RunState)> = runs.into_iter().map(|(_, run)| (run.period, run.state)).collect();
+        periods.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let expected = ["2026-07", "2026-08", "2026-09", "2026-10", "2026-11"];
+        assert_eq!(periods, expected.map(|period| (period.to_owned(), RunState::Finished)));
+        // The recipient gets them in the order of the months.
+        let mut mailed = Vec::new();
+        while let Some(message) = db::outbox::due(&f.db, "mail:", f.store.now(), 1).await.unwrap().pop() {
+            let run = crate::mail::run_of(&message.payload).unwrap();
+            mailed.push(f.store.run_get(&f.ctx(&f.reseller), run).await.unwrap().unwrap().period);
+            assert!(db::outbox::sent(&f.db, message.id, f.store.now()).await.unwrap());
+        }
+        assert_eq!(mailed, expected);
     })
     .await;
 }
