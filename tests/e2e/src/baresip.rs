@@ -61,7 +61,10 @@ impl Baresip {
         std::fs::create_dir_all(&dir).expect("a directory of its own");
         write_tone(&dir.join("tone.wav"), tone_hz);
         let port = || tandem::demo::process::free_udp().expect("a free port");
-        let (sip, control, rtp) = (port(), tandem::demo::process::free_tcp().expect("a free port"), port().port());
+        let sip = port();
+        // It listens for TLS on the port after that of SIP, whether anybody wants it or not.
+        let _tls = port();
+        let (control, rtp) = (tandem::demo::process::free_tcp().expect("a free port"), port().port());
         let modules = ["g711", "aufile", "sndfile", "account", "menu", "ctrl_tcp"].map(|m| format!("module {m}.so\n"));
         let config = format!(
             "poll_method epoll\nsip_listen {sip}\nnet_interface 127.0.0.1\ndns_server 127.0.0.1:9\n\

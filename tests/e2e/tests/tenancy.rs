@@ -9,6 +9,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use db::system::SystemClock;
+use model::time::Clock;
 use serde_json::{Map, Value, json};
 use tandem::call::{Agent, AgentConfig, Behaviour, CallRequest, Caller};
 use tandem::client::{Client, ClientError};
@@ -16,6 +18,8 @@ use tandem::demo::world::World;
 use tandem::demo::{await_settled, calls};
 use tandem_e2e::{ENGINES, Engine, install, provision};
 
+/// How far the walk looks to both sides of now.
+const HALF_DAY_MS: i64 = 43_200_000;
 const INTROSPECTION: &str = "{ __schema { queryType { name } mutationType { name } types { kind name \
     fields { name args { name type { ...T } defaultValue } type { ...T } } \
     inputFields { name type { ...T } defaultValue } enumValues { name } possibleTypes { name } } } } \
@@ -255,6 +259,7 @@ fn assert_silent(what: &str, asked: &str, answer: &str, foreign: &Foreign) {
 
 async fn walk_queries(south: &Client, schema: &Schema, foreign: &Foreign) -> usize {
     let mut asked = 0;
+    let now = SystemClock.now().utc;
     for field in schema.fields("queryType") {
         let name = field["name"].as_str().expect("a name");
         let selection = schema.selection(named(&field["type"]), 1);
@@ -273,8 +278,9 @@ async fn walk_queries(south: &Client, schema: &Schema, foreign: &Foreign) -> usi
                 match (takes_id(&arg), id) {
                     (true, Some(id)) if required || given.is_empty() => given.push(format!("{arg_name}: {id:?}")),
                     _ if arg_name == "first" => given.push("first: 50".to_owned()),
-                    _ if arg_name == "from" => given.push("from: \"2026-11-01T00:00:00Z\"".to_owned()),
-                    _ if arg_name == "to" => given.push("to: \"2026-11-30T00:00:00Z\"".to_owned()),
+                    // The day around now: a longer time costs more than one query may.
+                    _ if arg_name == "from" => given.push(format!("from: \"{}\"", now.plus_ms(-HALF_DAY_MS))),
+                    _ if arg_name == "to" => given.push(format!("to: \"{}\"", now.plus_ms(HALF_DAY_MS))),
                     _ => {}
                 }
             }
