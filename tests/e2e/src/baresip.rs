@@ -127,7 +127,7 @@ impl Baresip {
                 self.events.push_back(message);
             }
         });
-        let response = response.await.unwrap_or_else(|_| panic!("no answer to {command}\n{}", self.log()));
+        let response = response.await.unwrap_or_default();
         assert_eq!(response["ok"], true, "{command}: {response}\n{}", self.log());
         response["data"].as_str().unwrap_or_default().to_owned()
     }
@@ -148,7 +148,9 @@ impl Baresip {
                 }
             }
         });
-        found.await.unwrap_or_else(|_| panic!("no event {kind}\n{}", self.log()))
+        let found = found.await;
+        assert!(found.is_ok(), "no event {kind}\n{}", self.log());
+        found.unwrap_or_default()
     }
 
     /// How much of what was heard, from `from_ms` on for a second, is a tone of `hz`: 0 to 1; none when the recording
@@ -180,7 +182,8 @@ impl Baresip {
         let mut decoded: Vec<PathBuf> =
             recordings.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with("-dec.wav")).collect();
         decoded.sort();
-        let path = decoded.pop().unwrap_or_else(|| panic!("nothing was recorded\n{}", self.log()));
+        assert!(!decoded.is_empty(), "nothing was recorded\n{}", self.log());
+        let path = decoded.pop().unwrap_or_default();
         let mut reader = hound::WavReader::open(path).expect("a WAV file");
         reader.samples::<i16>().filter_map(Result::ok).map(f64::from).collect()
     }
