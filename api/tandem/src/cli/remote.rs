@@ -15,7 +15,8 @@ const TOKEN_VARIABLE: &str = "TANDEM_TOKEN";
 /// The daemon that is asked, and as whom. The token stands in the variable `TANDEM_TOKEN` or in a file.
 #[derive(Debug, Args)]
 pub struct Remote {
-    /// Base address of the daemon, such as https://tandem.example.net; left out: the HTTP address of the configuration.
+    /// Base address of the daemon, such as `https://tandem.example.net`; left out: that of the
+    /// configuration.
     #[arg(long, env = "TANDEM_URL")]
     url: Option<String>,
     /// File that holds the API token; left out: the variable TANDEM_TOKEN.
