@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use model::id::IdSource as _;
 use model::time::Timestamp;
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
@@ -164,14 +165,18 @@ impl Db {
     /// When the file cannot be opened.
     pub async fn open_sqlite(options: &SqliteOptions) -> Result<Self, DbError> {
         let connect = sqlite_options(&options.path);
+        // SQLite ends a transaction by itself when the disk is full; the driver's ROLLBACK then fails, and it counts the
+        // transaction as open for ever. Such a connection is closed instead of lent again; on PostgreSQL, too.
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(connect.clone())
             .await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(connect.pragma("query_only", "ON"))
             .await?;
         Ok(Self::Sqlite(SqlitePools { writer, readers }))
@@ -186,6 +191,7 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(connect)
             .await?;
         Ok(Self::Postgres(pool))

@@ -140,6 +140,34 @@ mod contract {
     }
 
     #[tokio::test]
+    async fn a_full_disk_passes() {
+        async fn run(tx: &mut Tx, sql: String) -> Result<(), DbError> {
+            Ok(on_tx!(tx, c => sqlx::query(sqlx::AssertSqlSafe(sql)).execute(c).await.map(|_| ()))?)
+        }
+        let db = TestDb::sqlite().await;
+        let made =
+            write(&db, |tx| Box::pin(async move { Ok(run(tx, "CREATE TABLE kept (octets BLOB)".into()).await?) }));
+        made.await.expect("there is room");
+        let fill = write(&db, |tx| {
+            Box::pin(async move {
+                let pages = on_tx!(tx, c => sqlx::query_scalar("PRAGMA page_count").fetch_one(c).await);
+                let pages: i64 = pages.map_err(DbError::from)?;
+                run(tx, format!("PRAGMA max_page_count = {}", pages + 2)).await?;
+                // A plain row: SQLite then ends the whole transaction by itself.
+                Ok(run(tx, "INSERT INTO kept VALUES (zeroblob(1000000))".into()).await?)
+            })
+        });
+        assert!(fill.await.is_err(), "there is no room");
+        // The connection that met it is not lent again: neither its limit nor its broken transaction lives on.
+        for _ in 0..3 {
+            let again = write(&db, |tx| {
+                Box::pin(async move { Ok(run(tx, "INSERT INTO kept VALUES (zeroblob(1000000))".into()).await?) })
+            });
+            again.await.expect("space is there again");
+        }
+    }
+
+    #[tokio::test]
     async fn statements_prepare() {
         on_each_database(async |db: TestDb| testkit::prepare_all(&db, &db::all_statements()).await).await;
     }
