@@ -64,7 +64,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     // From the begin: without a handler the signal would end a daemon that is still starting.
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let _lock = crate::data_dir::lock(&config.node.data_dir)?;
+    let _lock = crate::data_dir::lock_when_free(&config.node.data_dir).await?;
     raise_descriptor_limit();
     let metrics = api_http::install_metrics()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -3,9 +3,14 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Name of the lock file.
 pub(crate) const LOCK_FILE: &str = "tandem.lock";
+/// How often a daemon that starts asks for a directory that another one holds: for five seconds.
+const ASKS_MAX: u32 = 100;
+/// The time between two of them.
+const ASK_PERIOD: Duration = Duration::from_millis(50);
 
 /// A data directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,23 @@ pub fn lock(path: &Path) -> Result<DataDirLock, DataDirError> {
     Ok(DataDirLock { _file: file })
 }
 
+/// Takes the directory for this process as soon as a daemon that is ending has let go of it: a killed one holds it until
+/// its last write to the disk is done, and whoever starts the next one cannot know when that is.
+///
+/// # Errors
+/// [`DataDirError::InUse`] when another daemon goes on holding it.
+pub async fn lock_when_free(path: &Path) -> Result<DataDirLock, DataDirError> {
+    let mut period = tokio::time::interval(ASK_PERIOD);
+    for _ in 1..ASKS_MAX {
+        period.tick().await;
+        match lock(path) {
+            Err(DataDirError::InUse { .. }) => {}
+            outcome => return outcome,
+        }
+    }
+    lock(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +107,16 @@ mod tests {
         }
         drop(first);
         lock(&path).expect("free again");
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_a_daemon_that_is_ending() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let ending = lock(dir.path()).expect("free");
+        let mut next = std::pin::pin!(lock_when_free(dir.path()));
+        let asked = tokio::time::timeout(ASK_PERIOD * 3, &mut next).await;
+        assert!(asked.is_err(), "it waits");
+        drop(ending);
+        next.await.expect("it has the directory now");
     }
 }
