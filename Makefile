@@ -9,7 +9,7 @@ RELEASE := --release $(LOCKED)
 export CARGO_TERM_PROGRESS_WHEN ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test soak bench build format-check clippy layers hygiene samples docs test-changed test-workspace install-tools
+.PHONY: help demo check test soak bench build format-check clippy layers hygiene samples docs test-changed test-workspace install-tools install-peers
 
 help: ## what each command does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -24,9 +24,12 @@ test: install-tools build format-check clippy layers hygiene samples docs test-w
 soak: install-tools build ## the long counts: seeds, kills, calls
 	TANDEM_SOAK=1 .ci/with-postgres $(CARGO) test $(RELEASE) --workspace
 
-bench: install-tools ## the figures of a run with sipp, built for distribution (LTO)
-	$(CARGO) build --profile dist $(LOCKED)
-	.ci/with-postgres $(CARGO) test --profile dist $(LOCKED) --package tandem-e2e --test sipp -- --nocapture
+bench: install-peers ## the figures, beside the peers, built for distribution (LTO); FIGURES="calls media" for some
+	$(CARGO) build --profile dist $(LOCKED) --package tandem --package tandem-e2e
+	$(CARGO) bench --profile dist $(LOCKED) --package tandem --package tandem-e2e --bench figures -- $(FIGURES)
+
+install-peers: ## what the benches need from Debian beside that
+	.ci/install bench
 
 install-tools: ## what the tests need from Debian, without starting daemons
 	.ci/install

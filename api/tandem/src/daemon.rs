@@ -73,7 +73,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
 
     let store = crate::storage::open_store(&config).await?;
     let node_db = db::node::open(&config.node.data_dir).await?;
-    let (journal, reader) = open_journal(&config, &clock).await?;
+    let (journal, reader) = open_journal(&config, &clock)?;
 
     let key = crate::storage::key_file(&config);
     let provisioning = Arc::new(provisioning_store::ProvisioningStore::open(store.clone(), &key).await?);
@@ -166,6 +166,8 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     });
     let schedule = schedule(&config, &reports).await?;
     let agent = start_agent(&config, &engine, &sender, &clock).await?;
+    // Before the faces say that the daemon is ready.
+    crate::priority::put_calls_first();
 
     let faces = Faces::start(
         &config,
@@ -218,17 +220,17 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
 }
 
 /// Opens the journal with a new epoch, and ends the calls that an earlier run left open.
-async fn open_journal(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Journal, JournalReader), ServeError> {
+fn open_journal(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Journal, JournalReader), ServeError> {
     let (dir, clock, now) = (config.node.data_dir.clone(), Arc::clone(clock), clock.now().utc);
     let options =
         JournalOptions { admit_lag_max_ms: u64::from(config.node.journal_lag_max_ms), ..JournalOptions::default() };
-    let opened = tokio::task::spawn_blocking(move || -> Result<_, ServeError> {
+    // On the main thread, as `crate::priority` expects of the threads of the call core.
+    let (journal, reader, Opened { epoch, .. }, ended) = tokio::task::block_in_place(|| -> Result<_, ServeError> {
         let (journal, opened) = Journal::open_with(&dir, clock, env!("CARGO_PKG_VERSION"), options)?;
         let reader = JournalReader::open(&dir);
         let ended = end_open_calls(&journal, &reader, opened, now)?;
         Ok((journal, reader, opened, ended))
-    });
-    let (journal, reader, Opened { epoch, .. }, ended) = opened.await??;
+    })?;
     if ended > 0 {
         tracing::warn!(calls = ended, epoch, "calls that an earlier run left open were ended at its last heartbeat");
     }

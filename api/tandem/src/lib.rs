@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod data_dir;
 pub mod demo;
 pub mod logging;
+pub mod priority;
 pub mod reload;
 pub mod storage;
 mod wiring;

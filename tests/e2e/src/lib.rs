@@ -6,6 +6,7 @@
 
 pub mod baresip;
 pub mod ledger;
+pub mod load;
 pub mod page_shell;
 pub mod pages;
 pub mod sipp;

@@ -5,6 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tandem::call::{Account, Agent, AgentConfig, CallRequest};
+use tandem::priority::is_call_core;
+use tandem_e2e::load::machine::threads;
 use tandem_e2e::{Engine, install, program, provision};
 
 #[tokio::test]
@@ -23,6 +25,22 @@ async fn a_second_daemon_on_the_same_directory_is_refused() {
     assert!(text.contains("another tandem daemon"), "{text}");
     let status = daemon.terminate().await.expect("it stops");
     assert!(status.success(), "SIGTERM is a clean end: {status}");
+}
+
+/// Billing, reports, the database and the faces must not take the processor from calls.
+#[tokio::test]
+async fn every_thread_besides_the_call_core_gives_way_to_it() {
+    let at = install(Engine::Sqlite, |_| {}).await;
+    let daemon = at.installation.start().await.expect("it starts");
+    let threads = threads(daemon.id().expect("it runs"));
+    let of_calls = |begin: &str| threads.iter().any(|(name, _)| is_call_core(name) && name.starts_with(begin));
+    assert!(of_calls("sip-") && of_calls("media-") && of_calls("journal"), "{threads:?}");
+    for (name, thread) in &threads {
+        let thread = rustix::process::Pid::from_raw((*thread).try_into().expect("an id"));
+        let niceness = rustix::process::getpriority_process(thread).expect("it lives");
+        assert_eq!(niceness > 0, !is_call_core(name), "{name} has {niceness}");
+    }
+    daemon.terminate().await.expect("it stops");
 }
 
 /// The journal's fsync or fdatasync returns before the 200 leaves for the caller, as the kernel saw it.

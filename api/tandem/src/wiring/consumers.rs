@@ -18,11 +18,11 @@ pub const LAG_MAX: u64 = 20_000;
 /// How often a consumer looks when nothing wakes it.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// A consumer of the node's journal: reads one batch, and says whether there was any.
+/// A consumer of the node's journal: reads one batch, and says how many records it held.
 pub trait JournalConsumer: Send + Sync + 'static {
     /// Its name in cursors, metrics and alarms.
     const NAME: &'static str;
-    /// Takes the next batch.
+    /// Takes the next batch, of at most [`BATCH_MAX`].
     fn consume(&self, reader: &JournalReader, node: &str) -> impl Future<Output = Result<usize, StepError>> + Send;
 }
 
@@ -84,7 +84,7 @@ pub fn spawn_journal<C: JournalConsumer>(workers: &mut Workers, feed: &JournalFe
             let source = db::cursor::journal_source(&feed.node);
             let position = db::cursor::peek(&feed.store, C::NAME, &source).await?;
             feed.lags.report(C::NAME, lag(position, end), feed.clock.now().utc);
-            Ok(if records > 0 { Step::More } else { Step::Idle })
+            Ok(if records < BATCH_MAX { Step::Idle } else { Step::More })
         }
     });
 }

@@ -60,6 +60,7 @@ impl NodeReports {
         if batch.is_empty() {
             return Ok(Step::Idle);
         }
+        let full = batch.len() == BATCH_MAX;
         let changes = batch.iter().map(|(_, change)| change.clone()).collect();
         if let Err(error) = store.registration_store(changes).await {
             let mut pending = self.pending();
@@ -69,7 +70,7 @@ impl NodeReports {
             }
             return Err(error.into());
         }
-        Ok(Step::More)
+        Ok(if full { Step::More } else { Step::Idle })
     }
 
     fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<Contact, StoredChange>> {

@@ -12,6 +12,9 @@ use model::time::{Clock, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// From a signal to the step: what else arrives meanwhile goes into the same batch. Twenty transactions a second of a
+/// busy worker leave the disk to the journal, which calls wait for.
+const GATHER: Duration = Duration::from_millis(50);
 /// Pause after the first failure; it grows by as much with each further one in a row.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause after failures: a store that is back is noticed within this time.
@@ -99,7 +102,7 @@ impl Workers {
         self.board.clone()
     }
 
-    /// Runs `step` whenever `signal` changes and at least each `period`, one step at a time. A step that panics has
+    /// Runs `step` soon after `signal` has changed and at least each `period`, one step at a time. A step that panics has
     /// failed, and is tried again.
     pub fn spawn<S, F, Fut>(
         &mut self,
@@ -146,7 +149,7 @@ impl Workers {
                 };
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = changed(&mut signal), if failures == 0 => {}
+                    () = gathered(&mut signal), if failures == 0 => {}
                     _ = stop.changed() => {}
                 }
             }
@@ -171,12 +174,12 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     format!("a defect of the program: {}", text.unwrap_or("a panic without a text"))
 }
 
-/// Comes back when the signal changes; never, when there is none (any more).
-async fn changed<S>(signal: &mut Option<watch::Receiver<S>>) {
+/// Comes back [`GATHER`] after the signal has changed; never, when there is none (any more).
+async fn gathered<S>(signal: &mut Option<watch::Receiver<S>>) {
     if let Some(receiver) = signal
         && receiver.changed().await.is_ok()
     {
-        return;
+        return tokio::time::sleep(GATHER).await;
     }
     *signal = None;
     std::future::pending().await
