@@ -6,7 +6,7 @@
 //! same tokens and limits.
 //!
 //! How to drive it: fill [`HttpDeps`], make [`router`] and [`admin_router`], and give each with a bound listener to
-//! [`serve`]. A route that is not in [`route::ROUTES`] is refused, so a new one begins there.
+//! [`serve`], or [`serve_tls`] with a [`Tls`], whose certificate can be replaced while it serves. A route that is not in [`route::ROUTES`] is refused, so a new one begins there.
 
 mod admin;
 mod auth;
@@ -23,9 +23,11 @@ mod reports;
 pub mod route;
 mod server;
 mod shield;
+mod tls;
 
 pub use admin::{Check, MetricsHandle, Readiness, admin_router, install_metrics};
 pub use commit::commit;
 pub use deps::HttpDeps;
 pub use route::router;
-pub use server::serve;
+pub use server::{serve, serve_tls};
+pub use tls::{Tls, TlsError, TlsIdentity};

@@ -11,6 +11,8 @@ pub const REQUESTS_MAX: usize = 256;
 pub const HEAD_MAX: usize = 64 * 1_024;
 /// How long a client may take to send a head (also how long an idle connection stays open).
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client may take for its TLS handshake: a few round trips over the worst path.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take until its head is answered, the reading of its body included.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Body of a GraphQL request, octets: a tariff of several thousand rates fits.

@@ -1,5 +1,5 @@
-//! Serving a router on a bound listener (HTTP/1.1, RFC 9112), with limits that `axum::serve` has no place for: open
-//! connections, size and time of a head.
+//! Serving a router on a bound listener (HTTP/1.1, RFC 9112), in clear or over TLS, with limits that `axum::serve` has
+//! no place for: open connections, time of a handshake, size and time of a head.
 
 use std::future::Future;
 use std::io;
@@ -11,25 +11,49 @@ use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use crate::limit::{ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT};
+use crate::limit::{ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT};
+use crate::tls::Tls;
 
-/// Serves until `shutdown` is done; then takes no connection any more, lets open requests end within
+/// Serves in clear until `shutdown` is done; then takes no connection any more, lets open requests end within
 /// [`DRAIN_TIMEOUT`], and cuts what is left.
 ///
 /// # Errors
 /// When the listener has no address.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+    run(listener, router, None, shutdown).await
+}
+
+/// As [`serve`], over TLS. A connection in its handshake has a place like any other, and ends with the shutdown.
+///
+/// # Errors
+/// When the listener has no address.
+pub async fn serve_tls(
+    listener: TcpListener,
+    router: Router,
+    tls: Tls,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    run(listener, router, Some(tls), shutdown).await
+}
+
+async fn run(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Tls>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     let address = listener.local_addr()?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
-    tracing::info!(%address, "HTTP is served");
+    tracing::info!(%address, tls = tls.is_some(), "HTTP is served");
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
@@ -39,9 +63,12 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
         };
         match accepted {
             Ok((stream, peer, place)) => {
-                let (router, stopped) = (router.clone(), stopped.clone());
+                let (router, tls, stopped) = (router.clone(), tls.clone(), stopped.clone());
                 connections.spawn(async move {
-                    connection(stream, peer, router, stopped).await;
+                    match tls {
+                        None => connection(stream, peer, router, stopped).await,
+                        Some(tls) => secure(stream, peer, router, &tls, stopped).await,
+                    }
                     drop(place);
                 });
             }
@@ -73,7 +100,37 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
     Ok((stream, peer, place))
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stopped: watch::Receiver<bool>) {
+/// The handshake, within its time and in the connection's own task: who is slow at it holds nobody else.
+async fn secure(stream: TcpStream, peer: SocketAddr, router: Router, tls: &Tls, mut stopped: watch::Receiver<bool>) {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        _ = stopped.wait_for(|stop| *stop) => return,
+    };
+    let count = |outcome| metrics::counter!("tandem_http_tls_handshakes_total", "outcome" => outcome).increment(1);
+    match shaken {
+        Ok(Ok(stream)) => {
+            count("done");
+            connection(stream, peer, router, stopped).await;
+        }
+        // anybody can cause it at will: counted, not told line by line
+        Ok(Err(error)) => {
+            count("failed");
+            tracing::debug!(%peer, %error, "a TLS handshake failed");
+        }
+        Err(_) => {
+            count("timeout");
+            tracing::debug!(%peer, "a TLS handshake took too long");
+        }
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request)

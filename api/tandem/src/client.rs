@@ -47,6 +47,9 @@ pub enum ClientError {
         /// Its `userErrors`.
         errors: String,
     },
+    /// The certificates of an authority cannot be used.
+    #[error("the file of the authority's certificates (--ca) holds none in PEM")]
+    Authority(#[source] Option<reqwest::Error>),
     /// The answer lacks what was asked for.
     #[error("the answer has no {0}")]
     Missing(&'static str),
@@ -79,8 +82,25 @@ impl Client {
     /// # Errors
     /// When the HTTP library cannot be set up.
     pub fn new(base: &str, token: Secret<String>) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).no_proxy().build();
-        let http = http.map_err(|source| ClientError::Transport { url: base.to_owned(), source })?;
+        Self::with_authority(base, token, None)
+    }
+
+    /// As [`Client::new`]; a daemon at `https://` may also show a certificate of the authority whose certificates `ca`
+    /// holds in PEM, beside those of the public ones.
+    ///
+    /// # Errors
+    /// [`ClientError::Authority`] when `ca` holds none; else when the HTTP library cannot be set up.
+    pub fn with_authority(base: &str, token: Secret<String>, ca: Option<&[u8]>) -> Result<Self, ClientError> {
+        let mut http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).no_proxy();
+        if let Some(ca) = ca {
+            let found = reqwest::Certificate::from_pem_bundle(ca);
+            let found = found.map_err(|source| ClientError::Authority(Some(source)))?;
+            if found.is_empty() {
+                return Err(ClientError::Authority(None));
+            }
+            http = found.into_iter().fold(http, reqwest::ClientBuilder::add_root_certificate);
+        }
+        let http = http.build().map_err(|source| ClientError::Transport { url: base.to_owned(), source })?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token })
     }
 

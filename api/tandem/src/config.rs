@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const ENVIRONMENT_PREFIX: &str = "TANDEM_";
 /// Variables with the prefix that other parts read, and tests, whose daemons inherit them. Any other unknown one is an
 /// error: it is a key that was misspelt.
-const OTHER_VARIABLES: [&str; 7] = ["bench", "call_password", "config", "soak", "test_postgres_url", "token", "url"];
+const OTHER_VARIABLES: [&str; 9] =
+    ["bench", "ca", "call_password", "config", "soak", "test_postgres_url", "token", "token_file", "url"];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -134,13 +135,60 @@ const fn loopback(port: u16) -> SocketAddr {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Where it listens. Put a TLS proxy before it when it leaves the machine.
+    /// Where it listens. When it leaves the machine, set `tls`, or put a TLS proxy before it.
     pub listen: SocketAddr,
+    /// TLS on this port.
+    pub tls: HttpTlsConfig,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: loopback(8080) }
+        Self { listen: loopback(8080), tls: HttpTlsConfig::default() }
+    }
+}
+
+impl HttpConfig {
+    /// Where clients on this machine find the face.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls.is_on() { "https" } else { "http" }, self.listen)
+    }
+}
+
+/// TLS of the HTTP face. SIGHUP reads certificate and key again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpTlsConfig {
+    /// PEM file with the certificate of this server, then those of its issuers; empty: HTTP in clear.
+    pub certificate: PathBuf,
+    /// PEM file with its private key, not encrypted; keep it for the daemon's user alone.
+    pub key: PathBuf,
+    /// Days before the end of the certificate from which on the alarm `certificate_expiring` is up, as a warning. Too
+    /// low: no time to get another; too high: the alarm is up between the renewals of a short-lived certificate.
+    pub expiry_warning_days: u32,
+    /// Days before its end from which on the alarm is critical.
+    pub expiry_critical_days: u32,
+}
+
+impl Default for HttpTlsConfig {
+    fn default() -> Self {
+        Self { certificate: PathBuf::new(), key: PathBuf::new(), expiry_warning_days: 30, expiry_critical_days: 7 }
+    }
+}
+
+impl HttpTlsConfig {
+    /// Whether the face speaks TLS.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
+
+    /// Reads certificate and key; none: HTTP in clear.
+    ///
+    /// # Errors
+    /// [`api_http::TlsError`], naming key, file and remedy.
+    pub fn load(&self) -> Result<Option<api_http::TlsIdentity>, api_http::TlsError> {
+        self.is_on().then(|| api_http::TlsIdentity::load(&self.certificate, &self.key)).transpose()
     }
 }
 
@@ -342,6 +390,15 @@ impl Config {
             .map_err(|error| ConfigError::Value { key: "sip.services", message: error.to_string() })?;
         self.media.validate().map_err(|error| ConfigError::Value { key: "media", message: error.to_string() })?;
         self.snmp.check().map_err(|error| ConfigError::Value { key: "snmp", message: error.to_string() })?;
+        let tls = &self.http.tls;
+        if tls.is_on() == tls.key.as_os_str().is_empty() {
+            let message = "certificate and key belong together: name both files, or none for HTTP in clear";
+            return refuse("http.tls", message.into());
+        }
+        if tls.expiry_critical_days > tls.expiry_warning_days {
+            let message = format!("must be at most {}, the value of expiry_warning_days", tls.expiry_warning_days);
+            return refuse("http.tls.expiry_critical_days", message);
+        }
         if !self.mail.host.is_empty() && !self.mail.from.contains('@') {
             return refuse("mail.from", "must be a mail address".into());
         }
@@ -422,6 +479,9 @@ mod tests {
         check(|c| c.database.url = "mysql://x".into(), "database.url");
         check(|c| c.sip.transport.listen = "0.0.0.0:5060".parse().expect("valid"), "sip.transport");
         check(|c| c.media.port_max = 1, "media");
+        check(|c| c.http.tls.key = "key.pem".into(), "http.tls");
+        check(|c| c.http.tls.certificate = "certificate.pem".into(), "http.tls");
+        check(|c| c.http.tls.expiry_critical_days = 31, "http.tls.expiry_critical_days");
         check(|c| c.sip.services.calls_max = 0, "sip.services");
     }
 

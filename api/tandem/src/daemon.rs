@@ -23,6 +23,8 @@ use tokio::sync::watch;
 
 use crate::config::{Config, MailTls};
 use crate::reload::Reload;
+use crate::wiring::certificate::CertificateDetector;
+use crate::wiring::clock_step::{ClockDetector, ClockWatch};
 use crate::wiring::consumers::{BATCH_MAX, ConsumerLags, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
 use crate::wiring::detectors::{Detectors, ReportDetector};
 use crate::wiring::directory::{BATCH_PERIOD, DirectoryFeed};
@@ -36,6 +38,9 @@ use crate::wiring::worker::{Step, StepError, Workers};
 const DETECT_PERIOD: Duration = Duration::from_secs(1);
 /// How often failed reports and mails are looked for: they fail by the hour, and the look reads the store.
 const REPORT_DETECT_PERIOD: Duration = Duration::from_secs(5);
+/// How often the certificate is looked at, beside each time that another one is shown: days pass slowly, and an alarm
+/// that stays up is written at each look.
+const CERTIFICATE_DETECT_PERIOD: Duration = Duration::from_secs(60);
 /// How often files and reports are looked after when nothing asks for it.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_millis(500);
 /// How often the journal's old files are looked at.
@@ -67,6 +72,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     let _lock = crate::data_dir::lock_when_free(&config.node.data_dir).await?;
     raise_descriptor_limit();
     let metrics = api_http::install_metrics()?;
+    let tls = config.http.tls.load()?.map(api_http::Tls::new);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
     let node: Arc<str> = config.node.name.as_str().into();
@@ -164,6 +170,8 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
         let detector = Arc::clone(&detector);
         async move { detector.look().await }
     });
+    spawn_certificate(&mut workers, &config, &alarms, tls.as_ref(), &clock);
+    spawn_clock_watch(&mut workers, &node, &alarms, &clock);
     let schedule = schedule(&config, &reports).await?;
     let agent = start_agent(&config, &engine, &sender, &clock).await?;
     // Before the faces say that the daemon is ready.
@@ -181,6 +189,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
             store: store.clone(),
             journal: journal.clone(),
             metrics,
+            tls: tls.clone(),
         },
     )
     .await?;
@@ -190,7 +199,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload.run(&mut config),
+            _ = hangup.recv() => reload.run(&mut config, tls.as_ref()),
         }
     }
     tracing::info!("draining: no new calls from now on");
@@ -480,6 +489,41 @@ fn spawn_pruning(
     });
 }
 
+/// Watches the end of the certificate that the HTTP face shows.
+fn spawn_certificate(
+    workers: &mut Workers,
+    config: &Config,
+    alarms: &fault_store::NodeAlarms,
+    tls: Option<&api_http::Tls>,
+    clock: &Arc<dyn Clock>,
+) {
+    let detector = Arc::new(CertificateDetector {
+        authority: Arc::new(alarms.clone()),
+        tls: tls.cloned(),
+        limits: config.http.tls.clone(),
+        node_name: config.node.name.as_str().into(),
+        clock: Arc::clone(clock),
+    });
+    workers.spawn("certificate_alarms", CERTIFICATE_DETECT_PERIOD, tls.map(api_http::Tls::subscribe), move || {
+        let detector = Arc::clone(&detector);
+        async move { detector.look().await }
+    });
+}
+
+/// Watches the wall clock for steps.
+fn spawn_clock_watch(workers: &mut Workers, node: &Arc<str>, alarms: &fault_store::NodeAlarms, clock: &Arc<dyn Clock>) {
+    let detector = Arc::new(ClockDetector {
+        authority: Arc::new(alarms.clone()),
+        node_name: Arc::clone(node),
+        clock: Arc::clone(clock),
+        watch: std::sync::Mutex::new(ClockWatch::begin(clock.now())),
+    });
+    workers.spawn("clock_alarms", DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
+        let detector = Arc::clone(&detector);
+        async move { detector.look().await }
+    });
+}
+
 /// Applies changes of provisioning to the call core's directory, and compares everything now and then.
 fn spawn_directory(
     workers: &mut Workers,
@@ -538,6 +582,7 @@ struct FaceDeps {
     store: Db,
     journal: Journal,
     metrics: api_http::MetricsHandle,
+    tls: Option<api_http::Tls>,
 }
 
 /// The listeners and their servers.
@@ -569,11 +614,15 @@ impl Faces {
         let readiness = Arc::new(NodeReadiness { store: deps.store, journal: deps.journal });
         let stop = watch::Sender::new(false);
         let mut servers = Vec::new();
-        let public = (config.http.listen, api_http::router(http, graphql));
-        let admin = (config.admin.listen, api_http::admin_router(deps.metrics, readiness));
-        for (address, router) in [public, admin] {
+        let public = (config.http.listen, api_http::router(http, graphql), deps.tls);
+        let admin = (config.admin.listen, api_http::admin_router(deps.metrics, readiness), None);
+        for (address, router, tls) in [public, admin] {
             let listener = TcpListener::bind(address).await.map_err(|source| Listen { address, source })?;
-            servers.push(tokio::spawn(api_http::serve(listener, router, stopped(stop.subscribe()))));
+            let stopped = stopped(stop.subscribe());
+            servers.push(match tls {
+                Some(tls) => tokio::spawn(api_http::serve_tls(listener, router, tls, stopped)),
+                None => tokio::spawn(api_http::serve(listener, router, stopped)),
+            });
         }
         Ok(Self { stop, servers })
     }

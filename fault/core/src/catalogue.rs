@@ -43,6 +43,10 @@ pub mod detector {
     pub const REPORTS: &str = "reports";
     /// The targets of notifications of this node.
     pub const TARGETS: &str = "targets";
+    /// The certificates that this node shows.
+    pub const CERTIFICATES: &str = "certificates";
+    /// The wall clock of this node.
+    pub const CLOCK: &str = "clock";
 }
 
 macro_rules! catalogue {
@@ -166,6 +170,41 @@ catalogue! {
         effect: "The named recipients do not have the report; it can be fetched.",
         action: "Correct recipient or server, run the report again with the recipients; it clears then, or after a week.",
         detector: detector::REPORTS,
+    };
+    /// A certificate that the node shows is near its end, or beyond it.
+    CertificateExpiring = AlarmDefinition {
+        key: "certificate_expiring",
+        index: 10,
+        // time domain violation
+        event_type: 11,
+        // keyExpired
+        probable_cause: 609,
+        severity: Severity::Warning,
+        text: "A certificate expires soon or is not valid",
+        cause: "The certificate of the HTTP face was not renewed, or the renewed one was not taken in. Critical from \
+            http.tls.expiry_critical_days on.",
+        effect: "From its end on clients refuse the connection: billing files are not fetched, GraphQL is not reached. \
+            Calls go on.",
+        action: "Renew the certificate, put it and its key where http.tls says, then systemctl reload tandem (SIGHUP); \
+            the alarm clears at once.",
+        detector: detector::CERTIFICATES,
+    };
+    /// The wall clock of the node was set.
+    ClockStepped = AlarmDefinition {
+        key: "clock_stepped",
+        index: 13,
+        // processing error
+        event_type: 4,
+        // other
+        probable_cause: 1024,
+        severity: Severity::Minor,
+        text: "The clock of the machine was set",
+        cause: "Somebody or an NTP client set the clock by a second or more, or the machine was suspended.",
+        effect: "Durations of calls are right; begins of calls, counters and closings of files and reports around the \
+            step are off by as much.",
+        action: "Let an NTP client slew the clock (tandem doctor tells whether one does), and check the files closed \
+            around the step; it clears five minutes after the last one.",
+        detector: detector::CLOCK,
     };
     /// A target of notifications does not take them.
     NotificationTargetUnreachable = AlarmDefinition {

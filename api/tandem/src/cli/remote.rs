@@ -22,12 +22,16 @@ pub struct Remote {
     /// File that holds the API token; left out: the variable TANDEM_TOKEN.
     #[arg(long, env = "TANDEM_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// PEM file with the certificate of the authority that signed the daemon's, where it is none of the public
+    /// ones.
+    #[arg(long, env = "TANDEM_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 impl Remote {
     /// A client of the daemon.
     pub fn client(&self, config: &Config) -> Result<Client, Failure> {
-        let url = self.url.clone().unwrap_or_else(|| format!("http://{}", config.http.listen));
+        let url = self.url.clone().unwrap_or_else(|| config.http.url());
         let token = match &self.token_file {
             Some(file) => {
                 std::fs::read_to_string(file).map_err(|error| format!("the token file {}: {error}", file.display()))?
@@ -38,6 +42,10 @@ impl Remote {
                 )
             })?,
         };
-        Ok(Client::new(&url, Secret::new(token.trim().to_owned()))?)
+        let ca = self.ca.as_ref().map(|file| {
+            std::fs::read(file).map_err(|error| format!("the file of the authority {}: {error}", file.display()))
+        });
+        let token = Secret::new(token.trim().to_owned());
+        Ok(Client::with_authority(&url, token, ca.transpose()?.as_deref())?)
     }
 }

@@ -114,7 +114,7 @@ impl Installation {
     /// Where the HTTP face is.
     #[must_use]
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.config.http.listen)
+        self.config.http.url()
     }
 
     /// A client with the provider's token.

@@ -1,5 +1,7 @@
 //! Where one folder's port meets another's implementation.
 
+pub mod certificate;
+pub mod clock_step;
 pub mod consumers;
 pub mod detectors;
 pub mod directory;

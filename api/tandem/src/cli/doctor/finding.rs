@@ -122,6 +122,30 @@ pub fn clock_offset(offset_ms: i64) -> Finding {
     Finding::new("clock", severity, text, "let NTP set both clocks")
 }
 
+/// The certificate of the HTTP face: `loaded` is its identity, none for HTTP in clear, or why it cannot be used;
+/// `trouble` is what the detector would raise.
+pub fn certificate<E>(loaded: Result<Option<&Path>, E>, trouble: Option<(fault::resource::Severity, String)>) -> Finding
+where
+    E: std::fmt::Display,
+{
+    let check = "certificate http.tls";
+    match (loaded, trouble) {
+        (Ok(None), _) => Finding::ok(check, "none is configured: HTTP is served in clear"),
+        (Ok(Some(file)), None) => Finding::ok(check, format!("{} and its key can be used", file.display())),
+        (Ok(Some(_)), Some((severity, text))) => {
+            let severity = match severity {
+                fault::resource::Severity::Critical => Severity::Broken,
+                _ => Severity::Warning,
+            };
+            Finding::new(check, severity, text, "renew it, then reload the daemon (SIGHUP)")
+        }
+        (Err(error), _) => {
+            let next = "correct the file; the daemon does not start so, and one that runs keeps what it has";
+            Finding::new(check, Severity::Broken, error.to_string(), next)
+        }
+    }
+}
+
 /// Whether the system says that NTP keeps its clock; none: it says nothing.
 pub fn clock_synchronised(synchronised: Option<bool>) -> Finding {
     let check = "clock synchronised";
@@ -295,6 +319,22 @@ mod tests {
         check(&clock_synchronised(Some(true)), Severity::Ok);
         check(&clock_synchronised(Some(false)), Severity::Warning);
         check(&clock_synchronised(None), Severity::NotChecked);
+    }
+
+    #[test]
+    fn certificates() {
+        use fault::resource::Severity as Alarm;
+        let file = Path::new("certificate.pem");
+        let trouble = |severity| Some((severity, "the certificate of certificate.pem expires at …".to_owned()));
+        for (loaded, trouble, severity) in [
+            (Ok(None), None, Severity::Ok),
+            (Ok(Some(file)), None, Severity::Ok),
+            (Ok(Some(file)), trouble(Alarm::Warning), Severity::Warning),
+            (Ok(Some(file)), trouble(Alarm::Critical), Severity::Broken),
+            (Err("http.tls.key: …"), None, Severity::Broken),
+        ] {
+            check(&certificate(loaded, trouble), severity);
+        }
     }
 
     #[test]

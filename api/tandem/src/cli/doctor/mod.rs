@@ -42,6 +42,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(probe::store(config).await);
     findings.extend(probe::node_database(config).await);
     findings.extend(probe::ports(config).await);
+    findings.push(probe::certificate(config));
     findings.push(probe::synchronised().await);
     findings.extend(probe::limits(config));
     findings.extend(probe::mail(config).await);
@@ -84,8 +85,10 @@ mod tests {
         let mail = crate::demo::process::free_tcp().expect("a free port");
         config.mail.host = mail.ip().to_string();
         config.mail.port = mail.port();
+        assert_eq!(severity(&good, "certificate http.tls"), Some(Severity::Ok));
+        (config.http.tls.certificate, config.http.tls.key) = (dir.path().join("no.pem"), dir.path().join("no.key"));
         let broken = examine(&config).await;
-        for check in ["port http.listen", "key file", "mail server"] {
+        for check in ["port http.listen", "key file", "mail server", "certificate http.tls"] {
             assert_eq!(severity(&broken, check), Some(Severity::Broken), "{check}: {broken:#?}");
         }
         drop(other);

@@ -168,6 +168,17 @@ async fn daemon(mut admin: SocketAddr) -> Daemon {
     }
 }
 
+/// Certificate and key of the HTTP face, as they lie on the disk.
+pub fn certificate(config: &Config) -> Finding {
+    let limits = &config.http.tls;
+    let loaded = limits.load().map_err(|error| with_sources(&error));
+    let trouble = match &loaded {
+        Ok(Some(identity)) => crate::wiring::certificate::expiry(identity, limits, SystemClock.now().utc),
+        _ => None,
+    };
+    finding::certificate(loaded.as_ref().map(|identity| identity.as_ref().map(|found| found.file())), trouble)
+}
+
 /// Whether NTP keeps the clock of this machine, as systemd tells it.
 pub async fn synchronised() -> Finding {
     let mut asked = tokio::process::Command::new("timedatectl");
