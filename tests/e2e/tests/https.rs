@@ -75,6 +75,16 @@ async fn counter(at: &TestInstallation, name_and_labels: &str) -> String {
     line.map_or("0", str::trim).to_owned()
 }
 
+/// The severities of the active alarms about certificates, as `tandem alarm list` gives them.
+async fn certificate_alarms(at: &TestInstallation) -> Vec<String> {
+    let config = at.installation.config_file.to_str().expect("UTF-8");
+    let ran = run(program(), &["alarm", "list", "--output", "json", "--config", config]).await;
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let alarms: Vec<serde_json::Value> = serde_json::from_slice(&ran.stdout).expect("JSON");
+    let ours = alarms.iter().filter(|alarm| alarm["type"] == "certificate_expiring");
+    ours.map(|alarm| alarm["severity"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
 #[tokio::test]
 async fn a_certificate_is_shown_and_replaced_by_sighup_and_a_wrong_pair_is_not() {
     let mut files = None;
@@ -143,6 +153,19 @@ async fn a_certificate_is_shown_and_replaced_by_sighup_and_a_wrong_pair_is_not()
     assert_eq!(counter(&at, "tandem_reloads_total{outcome=\"done\"}").await, "1");
     let log = std::fs::read_to_string(&at.installation.log_file).expect("a log");
     assert!(log.contains("http.tls.key") && !log.contains("PRIVATE"), "{log}");
+
+    // Near its end: an alarm, which the next certificate clears.
+    let third = files.issue(5, "third.pem");
+    hang_up();
+    wait_until(SEEN_MAX, async || certificate_alarms(&at).await == ["critical"]).await;
+    assert!(curl(&at, &third, &[]).await);
+    let fourth = files.issue(20, "fourth.pem");
+    hang_up();
+    wait_until(SEEN_MAX, async || certificate_alarms(&at).await == ["warning"]).await;
+    let last = files.issue(90, "last.pem");
+    hang_up();
+    wait_until(SEEN_MAX, async || certificate_alarms(&at).await.is_empty()).await;
+    assert!(curl(&at, &last, &[]).await && !curl(&at, &fourth, &[]).await);
 
     let status = daemon.terminate().await.expect("it stops");
     assert!(status.success(), "handshakes that never end do not hold the stop: {status}");
