@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_http::limit::HANDSHAKE_TIMEOUT;
+use api_http::limit::{HANDSHAKE_TIMEOUT, HEAD_TIMEOUT};
 use api_http::{Tls, TlsIdentity, serve_tls};
 use axum::Router;
 use rustls::pki_types::pem::PemObject as _;
@@ -109,7 +109,7 @@ async fn both_versions_are_spoken_and_a_replaced_certificate_is_shown_to_new_con
     assert!(ask(&mut begun).await.starts_with("HTTP/1.1 200 OK"), "a connection outlives the change");
     assert!(connect(served.address, &old.certificate, tls13).await.is_err(), "the old one is not shown any more");
     let mut stream = connect(served.address, &new.certificate, tls13).await.unwrap();
-    assert_eq!(stream.get_ref().1.peer_certificates().unwrap(), [new.certificate.clone()]);
+    assert_eq!(stream.get_ref().1.peer_certificates().unwrap(), std::slice::from_ref(&new.certificate));
     assert!(ask(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
 
     // HTTP in clear gets no answer that could be taken for one
@@ -123,7 +123,7 @@ async fn both_versions_are_spoken_and_a_replaced_certificate_is_shown_to_new_con
 }
 
 #[tokio::test]
-async fn who_is_slow_in_the_handshake_holds_nobody_else_and_is_left() {
+async fn who_is_slow_or_idle_holds_nobody_else_and_is_left() {
     let issued = issue();
     let served = started(issued.identity).await;
     let mut slow = Vec::new();
@@ -135,10 +135,13 @@ async fn who_is_slow_in_the_handshake_holds_nobody_else_and_is_left() {
     }
     let mut stream = connect(served.address, &issued.certificate, rustls::ALL_VERSIONS).await.unwrap();
     assert!(ask(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
+    // it stays idle from here on, and has as long as without TLS
     for stream in &mut slow {
         let left = tokio::time::timeout(HANDSHAKE_TIMEOUT + BOUND, stream.read(&mut [0; 16])).await;
         assert_eq!(left.expect("it is left").unwrap_or_default(), 0);
     }
+    let left = tokio::time::timeout(HEAD_TIMEOUT + BOUND, stream.read(&mut [0; 16])).await;
+    assert_eq!(left.expect("it is left").unwrap(), 0);
     served.stop.send(()).unwrap();
     tokio::time::timeout(BOUND, served.ended).await.unwrap().unwrap();
 }

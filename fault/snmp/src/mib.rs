@@ -11,7 +11,8 @@ use crate::objects::{NotificationName, Object, Place, arc};
 use crate::tables::{ACTIVE, Column, ENTRY, SCALARS, TARGETS, Table};
 
 /// The revisions, newest first: when, and what changed.
-const REVISIONS: [(&str, &str); 2] = [
+const REVISIONS: [(&str, &str); 3] = [
+    ("202611250800Z", "Further types of alarms."),
     (
         "202611250000Z",
         "Heartbeat and synchronisation; the tables of active alarms and of targets; tandemNotificationResync at the end of \

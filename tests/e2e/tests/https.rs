@@ -1,6 +1,7 @@
 //! The HTTP face over TLS, as operators and their programs see it: curl, openssl, our own command line; the certificate
 //! is replaced by SIGHUP.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -85,6 +86,16 @@ async fn certificate_alarms(at: &TestInstallation) -> Vec<String> {
     ours.map(|alarm| alarm["severity"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// How bad `tandem doctor` finds the certificate.
+async fn doctor(at: &TestInstallation) -> String {
+    let config = at.installation.config_file.to_str().expect("UTF-8");
+    let ran = run(program(), &["doctor", "--output", "json", "--config", config]).await;
+    let found: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    let mut findings = found["findings"].as_array().expect("findings").iter();
+    let ours = findings.find(|finding| finding["check"] == "certificate http.tls").expect("it is looked at");
+    ours["severity"].as_str().unwrap_or_default().to_owned()
+}
+
 #[tokio::test]
 async fn a_certificate_is_shown_and_replaced_by_sighup_and_a_wrong_pair_is_not() {
     let mut files = None;
@@ -117,6 +128,12 @@ async fn a_certificate_is_shown_and_replaced_by_sighup_and_a_wrong_pair_is_not()
         let text = String::from_utf8_lossy(&shown.stdout);
         let file = std::fs::read_to_string(&first).expect("it is there").replace("\r\n", "\n");
         assert_eq!(text.contains(file.trim()), spoken, "{version}: {text}");
+    }
+
+    // The doctor finds the certificate good, and the key open to everybody until it is not.
+    for (mode, severity) in [(0o644, "warning"), (0o600, "ok")] {
+        std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        assert_eq!(doctor(&at).await, severity, "{mode:o}");
     }
 
     // Our own command line: with the authority, and not without.

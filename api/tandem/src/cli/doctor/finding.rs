@@ -146,6 +146,12 @@ where
     }
 }
 
+/// The key of the HTTP face is open to users that are neither its owner nor of its group.
+pub fn key_exposed(key: &Path) -> Finding {
+    let text = format!("every user of this machine can read {}", key.display());
+    Finding::new("certificate http.tls", Severity::Warning, text, "chmod 640 or 600, and think about who read it")
+}
+
 /// Whether the system says that NTP keeps its clock; none: it says nothing.
 pub fn clock_synchronised(synchronised: Option<bool>) -> Finding {
     let check = "clock synchronised";

@@ -1,6 +1,7 @@
 //! What a doctor measures. Each probe has a bound, so that a dead host is a finding and no wait.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -176,7 +177,12 @@ pub fn certificate(config: &Config) -> Finding {
         Ok(Some(identity)) => crate::wiring::certificate::expiry(identity, limits, SystemClock.now().utc),
         _ => None,
     };
-    finding::certificate(loaded.as_ref().map(|identity| identity.as_ref().map(|found| found.file())), trouble)
+    let open = |mode: u32| mode & 0o007 != 0;
+    let exposed = std::fs::metadata(&limits.key).is_ok_and(|found| open(found.permissions().mode()));
+    match loaded {
+        Ok(Some(_)) if trouble.is_none() && exposed => finding::key_exposed(&limits.key),
+        loaded => finding::certificate(loaded.as_ref().map(|some| some.as_ref().map(|found| found.file())), trouble),
+    }
 }
 
 /// Whether NTP keeps the clock of this machine, as systemd tells it.
