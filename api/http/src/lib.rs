@@ -6,7 +6,8 @@
 //! same tokens and limits.
 //!
 //! How to drive it: fill [`HttpDeps`], make [`router`] and [`admin_router`], and give each with a bound listener to
-//! [`serve`], or [`serve_tls`] with a [`Tls`], whose certificate can be replaced while it serves. A route that is not in [`route::ROUTES`] is refused, so a new one begins there.
+//! [`serve`], or [`serve_tls`] with a [`Tls`], whose certificate can be replaced while it serves. A route that is not in
+//! [`route::ROUTES`] is refused, so a new one begins there.
 
 mod admin;
 mod auth;
