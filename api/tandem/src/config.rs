@@ -63,6 +63,11 @@ pub struct NodeConfig {
     /// calls are lost to short stalls of the disk; too high: answers come late, and above
     /// `sip.services.answer_hold_max_ms` answered calls break off.
     pub journal_lag_max_ms: u32,
+    /// Free space in MiB below which a disk of the node's directories is an alarm, as a warning; 0: never. Too low:
+    /// nobody has time to act; too high: an alarm that is always there.
+    pub disk_low_mib: u32,
+    /// Free space in MiB below which that alarm is critical; 0: only when writes fail. Not above `disk_low_mib`.
+    pub disk_critical_mib: u32,
 }
 
 impl Default for NodeConfig {
@@ -73,6 +78,9 @@ impl Default for NodeConfig {
             drain_max_s: 30,
             journal_retention_days: 30,
             journal_lag_max_ms: 250,
+            disk_low_mib: 1_024,
+            // Four ballast files of the journal
+            disk_critical_mib: 64,
         }
     }
 }
@@ -374,6 +382,9 @@ impl Config {
             let range = format!("must be 1 to {hold_max_ms}, the value of sip.services.answer_hold_max_ms");
             return refuse("node.journal_lag_max_ms", range);
         }
+        if self.node.disk_critical_mib > self.node.disk_low_mib {
+            return refuse("node.disk_critical_mib", "must not be above node.disk_low_mib".into());
+        }
         if !self.database.url.is_empty() && !self.database.url.starts_with("postgres") {
             return refuse("database.url", "must begin with postgres:// or be empty for SQLite".into());
         }
@@ -476,6 +487,7 @@ mod tests {
         };
         check(|c| c.node.name = "Node 1".into(), "node.name");
         check(|c| c.node.journal_lag_max_ms = 501, "node.journal_lag_max_ms");
+        check(|c| c.node.disk_critical_mib = 1_025, "node.disk_critical_mib");
         check(|c| c.database.url = "mysql://x".into(), "database.url");
         check(|c| c.sip.transport.listen = "0.0.0.0:5060".parse().expect("valid"), "sip.transport");
         check(|c| c.media.port_max = 1, "media");

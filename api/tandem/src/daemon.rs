@@ -32,7 +32,10 @@ use crate::wiring::journal::NodeJournal;
 use crate::wiring::media::RelayPort;
 use crate::wiring::recovery::end_open_calls;
 use crate::wiring::registrations::{NodeReports, from_store};
+use crate::wiring::storage_detector::StorageDetector;
+use crate::wiring::storage_watch::StorageWatch;
 use crate::wiring::worker::{Step, StepError, Workers};
+use crate::wiring::write_health::WriteHealth;
 
 /// How often detectors look: an alarm is raised within a second of its condition.
 const DETECT_PERIOD: Duration = Duration::from_secs(1);
@@ -80,6 +83,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     let store = crate::storage::open_store(&config).await?;
     let node_db = db::node::open(&config.node.data_dir).await?;
     let (journal, reader) = open_journal(&config, &clock)?;
+    let storage = StorageWatch::begin(&config, &store, &node_db, &clock).await;
 
     let key = crate::storage::key_file(&config);
     let provisioning = Arc::new(provisioning_store::ProvisioningStore::open(store.clone(), &key).await?);
@@ -144,6 +148,8 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     spawn_alarms(&mut workers, &alarms, &sender, &store, &clock);
     spawn_registrations(&mut workers, &node_reports, &provisioning);
     spawn_pruning(&mut workers, &config, &store, &alarms, &clock);
+    storage.spawn(&mut workers, &config, &store, &node_db, &clock);
+    spawn_storage_alarms(&mut workers, &config, &storage, &alarms, &journal, &clock);
     let left_out = directory.left_out();
     spawn_directory(&mut workers, directory, &sip, &clock);
     let detectors = Arc::new(Detectors {
@@ -186,7 +192,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
             alarms: store_alarms,
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
-            store: store.clone(),
+            storage,
             journal: journal.clone(),
             metrics,
             tls: tls.clone(),
@@ -524,6 +530,31 @@ fn spawn_clock_watch(workers: &mut Workers, node: &Arc<str>, alarms: &fault_stor
     });
 }
 
+/// The alarms about store and disks.
+fn spawn_storage_alarms(
+    workers: &mut Workers,
+    config: &Config,
+    storage: &StorageWatch,
+    alarms: &fault_store::NodeAlarms,
+    journal: &Journal,
+    clock: &Arc<dyn Clock>,
+) {
+    let detector = Arc::new(StorageDetector {
+        authority: Arc::new(alarms.clone()),
+        store: storage.store.clone(),
+        store_is_local: config.database.url.is_empty(),
+        node_db: storage.node_db.clone(),
+        journal: journal.clone(),
+        disks: storage.disks.clone(),
+        node_name: config.node.name.as_str().into(),
+        clock: Arc::clone(clock),
+    });
+    workers.spawn("storage_alarms", DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
+        let detector = Arc::clone(&detector);
+        async move { detector.look().await }
+    });
+}
+
 /// Applies changes of provisioning to the call core's directory, and compares everything now and then.
 fn spawn_directory(
     workers: &mut Workers,
@@ -579,7 +610,7 @@ struct FaceDeps {
     alarms: Arc<fault_store::StoreAlarms>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    store: Db,
+    storage: StorageWatch,
     journal: Journal,
     metrics: api_http::MetricsHandle,
     tls: Option<api_http::Tls>,
@@ -611,7 +642,7 @@ impl Faces {
             reports: deps.reports.clone(),
             reports_change: deps.reports,
         });
-        let readiness = Arc::new(NodeReadiness { store: deps.store, journal: deps.journal });
+        let readiness = Arc::new(NodeReadiness { storage: deps.storage, journal: deps.journal });
         let stop = watch::Sender::new(false);
         let mut servers = Vec::new();
         let public = (config.http.listen, api_http::router(http, graphql), deps.tls);
@@ -651,23 +682,32 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 }
 
 struct NodeReadiness {
-    store: Db,
+    storage: StorageWatch,
     journal: Journal,
 }
 
 #[async_trait]
 impl api_http::Readiness for NodeReadiness {
     async fn checks(&self) -> Vec<api_http::Check> {
-        let store = self.store.ping().await;
+        let written = |name, health: &WriteHealth| {
+            let failing = health.failing();
+            let ok = failing.is_none();
+            let detail = failing.map_or_else(
+                || "takes writes".to_owned(),
+                |failing| format!("no write has succeeded since {}: {}", failing.since(), failing.error),
+            );
+            api_http::Check { name, ok, detail }
+        };
         let health = self.journal.health();
-        let detail = |error: &dyn std::error::Error| error.to_string();
+        let journal = match &health {
+            Health::Good => "takes writes".to_owned(),
+            Health::Failing { since, error } => format!("no write has succeeded since {since}: {error}"),
+            Health::Closed => "was closed".to_owned(),
+        };
         vec![
-            api_http::Check {
-                name: "store",
-                ok: store.is_ok(),
-                detail: store.as_ref().err().map_or_else(|| "answers".to_owned(), |error| detail(error)),
-            },
-            api_http::Check { name: "journal", ok: health == Health::Good, detail: format!("{health:?}") },
+            written("store", &self.storage.store),
+            written("node_db", &self.storage.node_db),
+            api_http::Check { name: "journal", ok: health == Health::Good, detail: journal },
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! Opens the databases that the configuration names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use db::{Db, DbError, PostgresOptions, SqliteOptions};
 
@@ -41,6 +41,14 @@ pub(crate) async fn connect(config: &Config) -> Result<Db, DbError> {
         })
         .await
     }
+}
+
+/// The folder of the embedded store's files: where a link leads, if `store.db` is one.
+#[must_use]
+pub fn store_folder(config: &Config) -> PathBuf {
+    let file = config.node.data_dir.join(STORE_FILE);
+    let file = std::fs::canonicalize(&file).unwrap_or(file);
+    file.parent().map_or_else(|| config.node.data_dir.clone(), Path::to_owned)
 }
 
 /// Where the key lies that seals secrets in the store.

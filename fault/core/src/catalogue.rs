@@ -41,6 +41,10 @@ pub mod detector {
     pub const DIRECTORY: &str = "directory";
     /// Reports that could not be made or mailed.
     pub const REPORTS: &str = "reports";
+    /// The store, by whether it takes writes.
+    pub const STORE: &str = "store";
+    /// The disks below the node's directories.
+    pub const DISKS: &str = "disks";
     /// The targets of notifications of this node.
     pub const TARGETS: &str = "targets";
     /// The certificates that this node shows.
@@ -140,6 +144,37 @@ catalogue! {
         effect: "The call core acts as if the resource did not exist; all others are used.",
         action: "Put the right key file back, or set the password of the resource named in the text anew.",
         detector: detector::DIRECTORY,
+    };
+    /// The store does not take writes.
+    StoreUnavailable = AlarmDefinition {
+        key: "store_unavailable",
+        index: 6,
+        // processing error
+        event_type: 4,
+        // underlayingResourceUnavailable
+        probable_cause: 165,
+        severity: Severity::Critical,
+        text: "The store cannot be written",
+        cause: "The database server is down or cannot be reached, or the disk of the store is full or defective.",
+        effect: "Calls go on and are kept in the journal; usage, files and reports wait, changes are refused.",
+        action: "Read the alarm's text: bring the server back, or free space; what waits is caught up by itself, once.",
+        detector: detector::STORE,
+    };
+    /// A disk is full, or soon will be.
+    Disk = AlarmDefinition {
+        key: "disk",
+        index: 7,
+        // processing error
+        event_type: 4,
+        // storageCapacityProblem
+        probable_cause: 151,
+        severity: Severity::Critical,
+        text: "A disk is full or cannot be written",
+        cause: "Files of the node or of others fill the file system, or it refuses writes.",
+        effect: "Warning: none yet. Critical: by the directory in the resource, calls are refused (journal), usage waits \
+            (store), billing files or reports are held back.",
+        action: "Free space or enlarge the file system; work goes on by itself, and the alarm clears.",
+        detector: detector::DISKS,
     };
     /// A run of a report was given up.
     ReportFailed = AlarmDefinition {

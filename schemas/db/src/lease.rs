@@ -3,11 +3,14 @@
 //! A holder that was asleep may believe that it still holds. Its effects are fenced: [`check`] in the transaction of
 //! the effects finds another token. Clocks of the nodes may differ by less than the duration of a lease.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use model::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
-use crate::error::DbError;
-use crate::store::Tx;
+use crate::error::{DbError, WriteError};
+use crate::store::{Db, Tx};
 
 const ACQUIRE: &str = "INSERT INTO lease (name, holder, fence, until) VALUES ($1, $2, 1, $4) \
     ON CONFLICT (name) DO UPDATE SET holder = $2, fence = lease.fence + 1, until = $4 \
@@ -78,6 +81,24 @@ pub async fn check(tx: &mut Tx, lease: &Lease) -> Result<(), DbError> {
     let fence: Option<i64> = crate::on_tx!(tx, c => sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(&lease.name).bind(&lease.holder).bind(lease.fence).fetch_optional(c).await)?;
     fence.map(|_| ()).ok_or_else(|| lost(lease))
+}
+
+/// Says that a node is there, by a lease of its own. It is a write like any other: what it meets, others meet.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn node_is_present(db: &Db, node: &str, now: Timestamp, duration_ms: i64) -> Result<(), DbError> {
+    let (name, node): (Arc<str>, Arc<str>) = (format!("node/{node}").into(), node.into());
+    let written = db.write::<_, Infallible, _>(move |tx| {
+        let (name, node) = (Arc::clone(&name), Arc::clone(&node));
+        Box::pin(async move { Ok(acquire(tx, &name, &node, now, duration_ms).await?) })
+    });
+    match written.await {
+        // None is held by another holder; the only one is this node.
+        Ok(_) => Ok(()),
+        Err(WriteError::Db(error)) => Err(error),
+        Err(WriteError::Refused(never)) => match never {},
+    }
 }
 
 fn lost(lease: &Lease) -> DbError {

@@ -23,6 +23,9 @@ const PAUSE_MAX_US: u64 = 100_000;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long SQLite waits for a writer of another process (the command line beside the daemon).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pages of SQLite's write-ahead log after which it is folded into the file: bulk batches write a few MiB each, and
+/// 16 MiB keep them in one log.
+const CHECKPOINT_PAGES: u32 = 4_000;
 /// Readers of one SQLite file: more than the cores of a small machine, so that a slow list does not block a look-up.
 const SQLITE_READERS: u32 = 8;
 
@@ -55,7 +58,7 @@ impl std::fmt::Debug for PostgresOptions {
 /// One SQLite file: a single writer, many readers.
 #[derive(Debug, Clone)]
 pub struct SqlitePools {
-    writer: SqlitePool,
+    pub(crate) writer: SqlitePool,
     readers: SqlitePool,
 }
 
@@ -164,7 +167,12 @@ impl Db {
     /// # Errors
     /// When the file cannot be opened.
     pub async fn open_sqlite(options: &SqliteOptions) -> Result<Self, DbError> {
-        let connect = sqlite_options(&options.path);
+        Self::open_sqlite_with(options, CHECKPOINT_PAGES).await
+    }
+
+    /// As [`Db::open_sqlite`], with the pages of the write-ahead log after which it is folded into the file.
+    pub(crate) async fn open_sqlite_with(options: &SqliteOptions, checkpoint_pages: u32) -> Result<Self, DbError> {
+        let connect = sqlite_options(&options.path).pragma("wal_autocheckpoint", checkpoint_pages.to_string());
         // SQLite ends a transaction by itself when the disk is full; the driver's ROLLBACK then fails, and it counts the
         // transaction as open for ever. Such a connection is closed instead of lent again; on PostgreSQL, too.
         let writer = SqlitePoolOptions::new()
@@ -403,8 +411,6 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
-        // Bulk batches write a few MiB each; a checkpoint every 4,000 pages (16 MiB) keeps them in one log
-        .pragma("wal_autocheckpoint", "4000")
         .statement_cache_capacity(512)
 }
 

@@ -232,6 +232,20 @@ mod journal {
         f.reader().verify().unwrap();
     }
 
+    #[tokio::test]
+    async fn a_journal_without_records_finds_by_itself_that_the_disk_takes_them_again() {
+        let f = open(JournalOptions { ballast_bytes: 0, ..SMALL });
+        f.journal.limit_pages(Some(1));
+        // Who waits is told, and nothing is left to be tried again.
+        while f.append(1) {}
+        wait_until(BOUND, async || f.journal.backlog() == 0).await;
+        f.journal.limit_pages(None);
+        wait_until(BOUND, async || f.journal.health() == Health::Good).await;
+        let records = f.reader().verify().unwrap().records;
+        assert!(f.append(2));
+        assert_eq!(f.reader().verify().unwrap().records, records + 1, "the attempts left no record");
+    }
+
     #[test]
     fn files_follow_each_other_and_go_whole() {
         let f = open(SMALL);

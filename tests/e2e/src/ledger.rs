@@ -7,6 +7,7 @@ use db::sqlx::{query_as, query_scalar};
 use db::{Db, Position, PostgresOptions, SqliteOptions, on_db};
 use model::event::fact::Fact;
 use tandem::config::Config;
+use tandem::demo::installation::Installation;
 use uuid::Uuid;
 
 /// A call as the journal tells it.
@@ -131,4 +132,17 @@ pub async fn assert_books(db: &Db) {
     for (complaint, sql) in zero {
         assert_eq!(number(db, sql).await, 0, "{complaint}");
     }
+}
+
+/// What `tandem billing reconcile` finds: journal against usage, usage against rated rows, rated rows against ledger.
+///
+/// # Panics
+/// When the command fails or finds anything.
+pub async fn assert_reconciled(at: &Installation) {
+    let mut command = tokio::process::Command::new(&at.program);
+    command.args(["billing", "reconcile", "--output", "json", "--config"]).arg(&at.config_file);
+    let output = command.stdin(std::process::Stdio::null()).output().await.expect("the program runs");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && report["findings"] == serde_json::json!([]), "{report} {text}");
 }

@@ -10,9 +10,11 @@ pub mod load;
 pub mod page_shell;
 pub mod pages;
 pub mod sipp;
+pub mod traps;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tandem::call::{Account, Agent, AgentConfig};
 use tandem::demo::calls::register_phone;
@@ -88,6 +90,36 @@ pub async fn install(engine: Engine, change: impl FnOnce(&mut tandem::config::Co
     change(&mut config);
     let installation = Installation::prepare(&program(), dir.path(), config).await.expect("an installation");
     TestInstallation { installation, dir }
+}
+
+/// What the daemon says of its readiness: the HTTP status, and the checks that do not hold.
+///
+/// # Panics
+/// When it does not answer.
+pub async fn readiness(config: &tandem::config::Config) -> (u16, Vec<(String, String)>) {
+    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("a client");
+    let answer = http.get(format!("http://{}/readyz", config.admin.listen)).send().await.expect("it answers");
+    let status = answer.status().as_u16();
+    let body: serde_json::Value = answer.json().await.expect("JSON");
+    let text = |check: &serde_json::Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    let checks = body["checks"].as_array().cloned().unwrap_or_default();
+    let failed = checks.iter().filter(|check| check["ok"] == false);
+    (status, failed.map(|check| (text(check, "name"), text(check, "detail"))).collect())
+}
+
+/// Waits until every consumer has caught up, however slow the machine is.
+///
+/// # Panics
+/// When that takes longer than two minutes.
+pub async fn settle(at: &Installation) {
+    let mut settled = Ok(());
+    for _ in 0..8 {
+        settled = tandem::demo::await_settled(at).await;
+        if settled.is_ok() {
+            return;
+        }
+    }
+    settled.expect("the consumers catch up");
 }
 
 /// Provisions the demo's world on a running installation, and waits until the call core knows the last phone; the

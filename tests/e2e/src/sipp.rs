@@ -34,6 +34,20 @@ impl Bench {
         Self { folder: folder.to_owned() }
     }
 
+    /// As [`Bench::new`], without media: where the calls count and the machine has other work.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn silent(folder: &Path) -> Self {
+        let bench = Self::new(folder);
+        let caller = folder.join("caller.xml");
+        let text = std::fs::read_to_string(&caller).expect("the scenario was copied");
+        let silent: String = text.lines().filter(|line| !line.contains("rtp_stream")).map(|l| format!("{l}\n")).collect();
+        std::fs::write(&caller, silent).expect("it can be written");
+        bench
+    }
+
     /// Writes the data file of a phone that dials `to`.
     ///
     /// # Panics

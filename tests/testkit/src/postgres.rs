@@ -144,29 +144,50 @@ async fn execute(sql: &str) {
     connection.close().await.expect("a connection can be closed");
 }
 
+/// What a cluster for tests needs not: it outlives neither the machine nor the run.
+const CHEAP: &str = "-c fsync=off -c full_page_writes=off -c shared_buffers=16MB -c max_connections=200 \
+     -c autovacuum=off -c max_wal_size=256MB";
+
 fn start() -> Result<Cluster, String> {
+    let options = |dir: &Path| format!("-k {} -c listen_addresses= -c synchronous_commit=off {CHEAP}", dir.display());
+    let Started { dir, lifeline, .. } = run(options)?;
+    let url = format!("postgres://tandem@localhost/postgres?host={}", dir.display());
+    Ok(Cluster { url, lifeline })
+}
+
+struct Started {
+    dir: PathBuf,
+    bin: PathBuf,
+    /// The words that change the user.
+    as_user: Vec<String>,
+    /// The options of the server.
+    options: String,
+    lifeline: Option<ChildStdin>,
+}
+
+/// Makes a cluster in a directory of its own and starts it.
+fn run(options: impl FnOnce(&Path) -> String) -> Result<Started, String> {
     let bin = programs().ok_or("initdb is neither beside `pg_config` nor on the PATH nor below /usr/lib/postgresql")?;
     // Not removed by Drop, which statics never see: the shell does it.
     let dir = tempfile::Builder::new().prefix("tandem-pg-").tempdir().map_err(|e| e.to_string())?.keep();
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).map_err(|e| e.to_string())?;
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(WATCHDOG).arg("tandem-test-postgres").arg(&dir).arg(&bin);
+    let mut as_user = vec!["env".to_owned()];
     if geteuid().is_root() {
         let user = USERS.iter().find_map(|name| User::from_name(name).ok().flatten());
         let user = user.ok_or("the tests run as root, and there is no user postgres or nobody to run the server as")?;
         std::os::unix::fs::chown(&dir, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(|e| e.to_string())?;
         let [reuid, regid] = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];
-        command.args(["setpriv", &reuid, &regid, "--clear-groups", "--"]);
-    } else {
-        command.arg("env");
+        as_user = ["setpriv", &reuid, &regid, "--clear-groups", "--"].map(str::to_owned).to_vec();
     }
-    let options = format!(
-        "-k {} -c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
-         -c shared_buffers=16MB -c max_connections=200 -c autovacuum=off -c max_wal_size=256MB",
-        dir.display()
-    );
-    let mut shell = command
-        .env("TANDEM_PG_OPTIONS", options)
+    let options = options(&dir);
+    let mut shell = Command::new("sh")
+        .arg("-c")
+        .arg(WATCHDOG)
+        .arg("tandem-test-postgres")
+        .arg(&dir)
+        .arg(&bin)
+        .args(&as_user)
+        .env("TANDEM_PG_OPTIONS", &options)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -181,8 +202,60 @@ fn start() -> Result<Cluster, String> {
     if line.trim() != "ready" {
         return Err(format!("the server did not start: {}", line.trim()));
     }
-    let url = format!("postgres://tandem@localhost/postgres?host={}", dir.display());
-    Ok(Cluster { url, lifeline })
+    Ok(Started { dir, bin, as_user, options, lifeline })
+}
+
+/// A cluster of one test's own, on a TCP port of loopback, which can be stopped as a crash would, and started again.
+/// What it has answered as committed is there then. It goes with this value, or with the process.
+pub struct OwnCluster {
+    started: Started,
+    port: u16,
+}
+
+impl OwnCluster {
+    /// Makes and starts it on `port`.
+    ///
+    /// # Panics
+    /// When there is no PostgreSQL, with the remedy.
+    #[must_use]
+    pub fn start(port: u16) -> Self {
+        let options = |dir: &Path| format!("-k {} -c listen_addresses=127.0.0.1 -c port={port} {CHEAP}", dir.display());
+        let started = run(options).expect("tests need PostgreSQL (Debian: postgresql); `make test` installs it");
+        Self { started, port }
+    }
+
+    /// The URL of its one database.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://tandem@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Stops the server at once: connections break, nothing is written any more.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub fn crash(&self) {
+        self.control(&["-m", "immediate", "stop"]);
+    }
+
+    /// Starts it again; it recovers first.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart(&self) {
+        let log = self.started.dir.join("server.log");
+        self.control(&["-l", &log.to_string_lossy(), "-t", "60", "-o", &self.started.options, "start"]);
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let Started { dir, bin, as_user, .. } = &self.started;
+        let (program, words) = as_user.split_first().expect("there is a word");
+        let mut command = Command::new(program);
+        command.args(words).arg(bin.join("pg_ctl")).arg("-D").arg(dir.join("data")).arg("-w").args(arguments);
+        // The server inherits them, and a pipe would stay open as long as it runs.
+        let status = command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "pg_ctl {arguments:?}: {status:?}");
+    }
 }
 
 /// The folder with `initdb` and `pg_ctl`.

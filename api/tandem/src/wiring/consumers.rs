@@ -76,17 +76,32 @@ impl ConsumerLags {
 /// Starts a consumer of the journal.
 pub fn spawn_journal<C: JournalConsumer>(workers: &mut Workers, feed: &JournalFeed, consumer: Arc<C>) {
     let shared = feed.clone();
+    // Where it was last seen: while the store is away, nobody says where it is, and it falls behind all the same.
+    let seen = Arc::new(Mutex::new(None));
     workers.spawn(C::NAME, PERIOD, Some(feed.journal.subscribe()), move || {
-        let (feed, consumer) = (shared.clone(), Arc::clone(&consumer));
+        let (feed, consumer, seen) = (shared.clone(), Arc::clone(&consumer), Arc::clone(&seen));
         async move {
             let end = *feed.journal.subscribe().borrow();
-            let records = consumer.consume(&feed.reader, &feed.node).await?;
-            let source = db::cursor::journal_source(&feed.node);
-            let position = db::cursor::peek(&feed.store, C::NAME, &source).await?;
-            feed.lags.report(C::NAME, lag(position, end), feed.clock.now().utc);
+            let taken = take(&feed, &*consumer).await;
+            let position = {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                *seen = taken.as_ref().ok().map(|(_, position)| *position).or(*seen);
+                *seen
+            };
+            if let Some(position) = position {
+                feed.lags.report(C::NAME, lag(position, end), feed.clock.now().utc);
+            }
+            let (records, _) = taken?;
             Ok(if records < BATCH_MAX { Step::Idle } else { Step::More })
         }
     });
+}
+
+/// Takes a batch; says how many records it had, and where the consumer is now.
+async fn take<C: JournalConsumer>(feed: &JournalFeed, consumer: &C) -> Result<(usize, Position), StepError> {
+    let records = consumer.consume(&feed.reader, &feed.node).await?;
+    let source = db::cursor::journal_source(&feed.node);
+    Ok((records, db::cursor::peek(&feed.store, C::NAME, &source).await?))
 }
 
 /// Starts a consumer of the store's feed; `step` says how many events it took and up to which it has come.

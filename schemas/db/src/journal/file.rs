@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::JournalError;
 
 /// `user_version` of the files: another shape gets another number.
-const FORMAT: i32 = 1;
+pub(super) const FORMAT: i32 = 1;
 const SUFFIX: &str = ".journal";
 
 /// A file: its epoch and the sequence of its first record. Their order is the order of the records.

@@ -11,7 +11,8 @@
 //!
 //! When the disk fails: a record that somebody waits for (with `notify`) is tried once more on the space of the ballast
 //! file, then told `false` and dropped: its call is not answered. A record that nobody waits for (an end) is kept and
-//! tried again until it is written. [`Journal::health`] shows it, and [`Journal::reserve`] refuses new calls.
+//! tried again until it is written. [`Journal::health`] shows it, and [`Journal::reserve`] refuses new calls, until a
+//! write succeeds again: the writer tries one several times a second also when no record waits.
 
 mod file;
 mod reader;

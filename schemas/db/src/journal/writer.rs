@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::file::{self, FileName};
 use super::reader::last_position;
-use super::{BATCH_MAX, Entry, JournalError, Opened, Shared};
+use super::{BATCH_MAX, Entry, JournalError, Opened, Shared, State};
 use crate::cursor::Position;
 
 /// Pause between attempts on a failing disk: below the time that an answer is held.
@@ -139,14 +139,25 @@ impl Writer {
         }
     }
 
-    /// Waits for records; none when the journal is closed and all is written.
+    /// Waits for records; none when the journal is closed and all is written. A journal that fails and has nothing to
+    /// write gives an empty batch now and then: who waits for it to become ready sends it no calls.
     fn take(&mut self) -> Option<Vec<Entry>> {
         let mut state = self.shared.lock();
         while state.queue.is_empty() {
             if state.stopping {
                 return None;
             }
-            state = self.shared.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            if state.failing.is_some() {
+                let idle = |state: &mut State| state.queue.is_empty() && !state.stopping;
+                let waited = self.shared.wake.wait_timeout_while(state, RETRY_PERIOD, idle);
+                let (woken, timeout) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+                state = woken;
+                if timeout.timed_out() {
+                    break;
+                }
+            } else {
+                state = self.shared.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
         }
         let backlog = state.queue.len();
         state.in_flight_since = state.queue.front().map(|entry| entry.since);
@@ -182,6 +193,10 @@ impl Writer {
         let mut bytes = 0;
         let mut sequence = self.next;
         let transaction = self.connection.transaction()?;
+        if batch.is_empty() {
+            // The same number again: a page that must reach the disk, and no record.
+            transaction.pragma_update(None, "user_version", file::FORMAT)?;
+        }
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
             for entry in batch {
