@@ -218,6 +218,7 @@ mod journal {
         wait_until(BOUND, async || matches!(f.journal.health(), Health::Failing { .. })).await;
         assert!(f.journal.reserve().is_err());
         assert!(!ballast.exists());
+        assert!(f.journal.ballast_gone_at().is_some());
         let (answered, told) = notify();
         call.append(&fact(9_999), Some(answered)).unwrap();
         assert!(!told.recv_timeout(BOUND).unwrap(), "who waits is told, and it is not written later");
@@ -227,8 +228,9 @@ mod journal {
         assert!(f.journal.reserve().is_ok());
         assert_eq!(numbers(&f.reader()), (0..=ends).collect::<Vec<_>>());
         f.clock.advance_ms(60_000);
+        wait_until(BOUND, async || f.journal.ballast_gone_at().is_none()).await;
+        assert_eq!(std::fs::metadata(&ballast).unwrap().len(), 100_000, "made again without a record");
         assert!(f.append(1));
-        wait_until(BOUND, async || ballast.exists()).await;
         f.reader().verify().unwrap();
     }
 

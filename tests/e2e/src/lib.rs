@@ -10,6 +10,7 @@ pub mod load;
 pub mod page_shell;
 pub mod pages;
 pub mod sipp;
+pub mod small_disks;
 pub mod traps;
 
 use std::net::SocketAddr;

@@ -64,6 +64,8 @@ impl StorageDetector {
         let mut troubles = self.disks.troubles();
         if let Health::Failing { since, error } = self.journal.health() {
             add(&mut troubles, "journal", format!("the journal cannot be written since {since}: {error}"));
+        } else if let Some(since) = self.journal.ballast_gone_at() {
+            add(&mut troubles, "journal", format!("the journal goes on without its ballast file since {since}"));
         }
         if let Some(failing) = self.node_db.failing() {
             add(&mut troubles, "node", format!("node.db cannot be written since {}: {}", failing.since(), failing.error));

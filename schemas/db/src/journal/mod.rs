@@ -201,6 +201,7 @@ struct State {
     reserved: usize,
     failing: Option<(Timestamp, String)>,
     refused_at: Option<Timestamp>,
+    ballast_gone_at: Option<Timestamp>,
     stopping: bool,
     stopped: bool,
     page_limit: Option<u32>,
@@ -341,6 +342,13 @@ impl Journal {
     #[must_use]
     pub fn refused_at(&self) -> Option<Timestamp> {
         self.inner.shared.lock().refused_at
+    }
+
+    /// Since when the ballast file is missing: its space was needed, or is not there. The disk counts as full until it
+    /// is made again.
+    #[must_use]
+    pub fn ballast_gone_at(&self) -> Option<Timestamp> {
+        self.inner.shared.lock().ballast_gone_at
     }
 
     /// Records that wait for the disk.

@@ -20,7 +20,7 @@ use crate::cursor::Position;
 /// Pause between attempts on a failing disk: below the time that an answer is held.
 const RETRY_PERIOD: Duration = Duration::from_millis(200);
 /// A freed ballast file is made again no sooner: whoever filled the disk has just been cleaning up.
-const BALLAST_PERIOD: Duration = Duration::from_secs(60);
+const BALLAST_PERIOD: Duration = Duration::from_secs(10);
 /// Bytes between two checkpoints: keeps the write-ahead log small without a checkpoint all the time.
 const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 /// What a record takes beside its body: key, time, kind, cell header.
@@ -142,22 +142,26 @@ impl Writer {
     /// Waits for records; none when the journal is closed and all is written. A journal that fails and has nothing to
     /// write gives an empty batch now and then: who waits for it to become ready sends it no calls.
     fn take(&mut self) -> Option<Vec<Entry>> {
-        let mut state = self.shared.lock();
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
         while state.queue.is_empty() {
             if state.stopping {
                 return None;
             }
-            if state.failing.is_some() {
-                let idle = |state: &mut State| state.queue.is_empty() && !state.stopping;
-                let waited = self.shared.wake.wait_timeout_while(state, RETRY_PERIOD, idle);
-                let (woken, timeout) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-                state = woken;
-                if timeout.timed_out() {
-                    break;
-                }
-            } else {
-                state = self.shared.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            if state.failing.is_none() && self.ballast_at.is_none() {
+                state = shared.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+                continue;
             }
+            let idle = |state: &mut State| state.queue.is_empty() && !state.stopping;
+            let waited = shared.wake.wait_timeout_while(state, RETRY_PERIOD, idle);
+            let (woken, timeout) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = woken;
+            if timeout.timed_out() && state.failing.is_some() {
+                break;
+            }
+            drop(state);
+            self.remake_ballast();
+            state = shared.lock();
         }
         let backlog = state.queue.len();
         state.in_flight_since = state.queue.front().map(|entry| entry.since);
@@ -238,9 +242,7 @@ impl Writer {
         if self.file_bytes >= self.shared.options.file_bytes_max {
             self.rotate();
         }
-        if self.ballast_at.is_some_and(|at| self.shared.clock.now().mono >= at) {
-            self.make_ballast();
-        }
+        self.remake_ballast();
     }
 
     fn failed(&mut self, batch: Vec<Entry>, error: &rusqlite::Error) {
@@ -301,9 +303,24 @@ impl Writer {
         self.ballast_at = self.shared.clock.now().mono.checked_add(BALLAST_PERIOD);
         let freed = std::fs::remove_file(self.ballast()).is_ok();
         if freed {
+            self.shared.lock().ballast_gone_at = Some(self.shared.clock.now().utc);
             tracing::error!("the disk of the journal is full: the ballast file was given up; free space now");
         }
         freed
+    }
+
+    /// Makes the ballast again when it is time and there is space for it and as much again: an attempt that fails would
+    /// take what is left of a full disk away from others for a moment.
+    fn remake_ballast(&mut self) {
+        let now = self.shared.clock.now().mono;
+        if self.ballast_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let wanted = self.shared.options.ballast_bytes.saturating_mul(2);
+        match free_bytes(&self.folder) {
+            Some(free) if free < wanted => self.ballast_at = now.checked_add(BALLAST_PERIOD),
+            _ => self.make_ballast(),
+        }
     }
 
     /// Keeps space for hard times: written out, since a file of holes keeps none.
@@ -324,12 +341,24 @@ impl Writer {
             }
             ballast.sync_all()
         };
-        if let Err(error) = make() {
-            tracing::warn!(%error, "there is no space for the journal's ballast file");
-            drop(std::fs::remove_file(self.ballast()));
-            self.ballast_at = self.shared.clock.now().mono.checked_add(BALLAST_PERIOD);
+        let now = self.shared.clock.now();
+        match make() {
+            Ok(()) => self.shared.lock().ballast_gone_at = None,
+            Err(error) => {
+                tracing::warn!(%error, "there is no space for the journal's ballast file");
+                drop(std::fs::remove_file(self.ballast()));
+                self.ballast_at = now.mono.checked_add(BALLAST_PERIOD);
+                self.shared.lock().ballast_gone_at.get_or_insert(now.utc);
+            }
         }
     }
+}
+
+/// None when the system does not tell.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let space = nix::sys::statvfs::statvfs(folder).ok()?;
+    let (blocks, size): (u64, u64) = (space.blocks_available(), space.fragment_size());
+    Some(blocks.saturating_mul(size))
 }
 
 fn is_full(error: &rusqlite::Error) -> bool {
