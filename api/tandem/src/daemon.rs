@@ -307,7 +307,8 @@ async fn alarms(
     Ok((alarms, Arc::new(sender)))
 }
 
-struct BillingConsumer(Arc<billing_store::BillingStore>);
+/// Bills what the journal holds.
+pub(crate) struct BillingConsumer(pub(crate) Arc<billing_store::BillingStore>);
 
 impl JournalConsumer for BillingConsumer {
     const NAME: &'static str = billing_store::CONSUMER;

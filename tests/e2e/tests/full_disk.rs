@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api_http::global_id::encode;
+use model::change::ResourceKind;
 use serde_json::{Value, json};
 use tandem::call::{Account, AccountId, Agent, AgentConfig, Behaviour, CallHandle, CallRequest, Progress, Talk};
 use tandem::demo::installation::{Installation, configure, send_traps_to};
@@ -21,6 +23,8 @@ use testkit::wait_until;
 const BOUND: Duration = Duration::from_secs(60);
 /// Calls of one look: some are on their way at any moment.
 const CALLS: usize = 3;
+/// How often the receiver is told everything again on a full disk: more rows than the pages in use have room for.
+const RESYNCS: usize = 20;
 /// How long such a call lasts.
 const TALK_MS: u64 = 50;
 
@@ -210,12 +214,21 @@ async fn store_full(f: &mut Fixture) {
     settle(&f.at).await;
 }
 
-/// The alarm leaves from the reserve, and calls do not notice.
+/// The alarm leaves from the reserve, and so do many notifications after it; calls do not notice.
 async fn node_full(f: &mut Fixture) {
     const RESOURCE: &str = "disk:node1/node";
     f.disks.fill(&f.data);
     f.await_trap(Said::Raise, RESOURCE).await;
     f.calls().await;
+    let target = encode(ResourceKind::NotificationTarget, format_args!("{}/nms", f.at.config.node.name));
+    for _ in 0..RESYNCS {
+        // Refused while the one before waits for its node.
+        wait_until(BOUND, async || {
+            f.world.provider.mutate("alarmResync", json!({ "target": target })).await.is_ok()
+        })
+        .await;
+    }
+    wait_until(BOUND, async || told(&f.traps, Said::Raise, RESOURCE) > RESYNCS).await;
     assert_eq!(readiness(&f.at.config).await, (200, Vec::new()), "node.db is written from its reserve");
     f.disks.free(&f.data);
     f.await_trap(Said::Clear, RESOURCE).await;

@@ -126,11 +126,10 @@ fn look(area: &Area) -> Option<Found> {
     })
 }
 
-/// A file without a name, gone with its handle.
+/// A file without a name, gone with its handle. Its space is taken when it is written; to wait for the disk as well would
+/// hold up the journal beside it.
 fn write_file(folder: &Path) -> std::io::Result<()> {
-    let mut file = tempfile::tempfile_in(folder)?;
-    file.write_all(&[0; PROBE_BYTES])?;
-    file.sync_data()
+    tempfile::tempfile_in(folder)?.write_all(&[0; PROBE_BYTES])
 }
 
 /// What is wrong: per file system what its space says, told of its first area; per area whether it refuses files.

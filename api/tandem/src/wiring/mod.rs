@@ -14,3 +14,6 @@ pub mod storage_detector;
 pub mod storage_watch;
 pub mod worker;
 pub mod write_health;
+
+#[cfg(test)]
+mod store_away;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use model::time::{Clock, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ const GATHER: Duration = Duration::from_millis(50);
 /// Pause after the first failure; it grows by as much with each further one in a row.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause after failures: a store that is back is noticed within this time.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Whether there is more to do at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,18 +84,27 @@ impl WorkerBoard {
     }
 }
 
+/// How a worker lets time pass; tests let it pass by hand.
+pub type Pause = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// The workers of the daemon, in one set, so that a stop waits for all of them.
 pub struct Workers {
     tasks: JoinSet<()>,
     board: WorkerBoard,
     clock: Arc<dyn Clock>,
+    pause: Pause,
     stop: watch::Sender<bool>,
 }
 
 impl Workers {
     /// No workers yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { tasks: JoinSet::new(), board: WorkerBoard::default(), clock, stop: watch::Sender::new(false) }
+        Self::pausing(clock, Arc::new(|pause| tokio::time::sleep(pause).boxed()))
+    }
+
+    /// As [`Workers::new`], with another way to let time pass.
+    pub fn pausing(clock: Arc<dyn Clock>, pause: Pause) -> Self {
+        Self { tasks: JoinSet::new(), board: WorkerBoard::default(), clock, pause, stop: watch::Sender::new(false) }
     }
 
     /// What the workers say of themselves.
@@ -117,6 +127,7 @@ impl Workers {
     {
         let name = name.into();
         let (board, clock, mut stop) = (self.board.clone(), Arc::clone(&self.clock), self.stop.subscribe());
+        let let_pass = Arc::clone(&self.pause);
         self.tasks.spawn(async move {
             let mut signal = signal;
             let mut failures: u32 = 0;
@@ -148,7 +159,7 @@ impl Workers {
                     }
                 };
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = let_pass(pause) => {}
                     () = gathered(&mut signal), if failures == 0 => {}
                     _ = stop.changed() => {}
                 }
