@@ -43,7 +43,8 @@ impl Bench {
         let bench = Self::new(folder);
         let caller = folder.join("caller.xml");
         let text = std::fs::read_to_string(&caller).expect("the scenario was copied");
-        let silent: String = text.lines().filter(|line| !line.contains("rtp_stream")).map(|l| format!("{l}\n")).collect();
+        let silent: String =
+            text.lines().filter(|line| !line.contains("rtp_stream")).map(|l| format!("{l}\n")).collect();
         std::fs::write(&caller, silent).expect("it can be written");
         bench
     }

@@ -24,7 +24,7 @@ const BOUND: Duration = Duration::from_secs(60);
 /// Calls of one look: some are on their way at any moment.
 const CALLS: usize = 3;
 /// How often the receiver is told everything again on a full disk: more rows than the pages in use have room for.
-const RESYNCS: usize = 20;
+const RESYNCS: usize = 15;
 /// How long such a call lasts.
 const TALK_MS: u64 = 50;
 
@@ -46,8 +46,13 @@ struct Fixture {
 
 impl Fixture {
     async fn await_trap(&self, said: Said, resource: &str) {
-        let heard = tokio::time::timeout(BOUND, wait_until(BOUND * 2, async || told(&self.traps, said, resource) > 0));
-        assert!(heard.await.is_ok(), "no {said:?} of {resource}:\n{}", everything(&self.traps));
+        self.await_traps(said, resource, 1).await;
+    }
+
+    async fn await_traps(&self, said: Said, resource: &str, times: usize) {
+        let heard = wait_until(BOUND * 2, async || told(&self.traps, said, resource) >= times);
+        let heard = tokio::time::timeout(BOUND, heard).await;
+        assert!(heard.is_ok(), "no {said:?} of {resource}, {times} times:\n{}", everything(&self.traps));
     }
 
     async fn await_ready(&self) {
@@ -166,7 +171,8 @@ async fn each_disk_is_full_in_turn_and_nothing_is_lost() {
     assert_books(&db).await;
     let billed = number(&db, "SELECT COUNT(*) FROM usage WHERE leg = 0 AND aborted = false").await;
     assert_eq!(usize::try_from(billed), Ok(f.answered));
-    let files = number(&db, "SELECT COUNT(*) - 3 + MAX(sequence) - 3 FROM billing_file WHERE state = 'published'").await;
+    let files =
+        number(&db, "SELECT COUNT(*) - 3 + MAX(sequence) - 3 FROM billing_file WHERE state = 'published'").await;
     assert_eq!(files, 0, "three files, and none is missing between them");
     let in_files = number(&db, "SELECT COUNT(*) FROM billing_item").await;
     assert_eq!(usize::try_from(in_files), Ok(f.answered));
@@ -221,14 +227,12 @@ async fn node_full(f: &mut Fixture) {
     f.await_trap(Said::Raise, RESOURCE).await;
     f.calls().await;
     let target = encode(ResourceKind::NotificationTarget, format_args!("{}/nms", f.at.config.node.name));
-    for _ in 0..RESYNCS {
-        // Refused while the one before waits for its node.
-        wait_until(BOUND, async || {
-            f.world.provider.mutate("alarmResync", json!({ "target": target })).await.is_ok()
-        })
-        .await;
+    for times in 2..=RESYNCS {
+        // Refused while the one before is not noted as begun.
+        let begin = async || f.world.provider.mutate("alarmResync", json!({ "target": target })).await.is_ok();
+        wait_until(BOUND, begin).await;
+        f.await_traps(Said::Raise, RESOURCE, times).await;
     }
-    wait_until(BOUND, async || told(&f.traps, Said::Raise, RESOURCE) > RESYNCS).await;
     assert_eq!(readiness(&f.at.config).await, (200, Vec::new()), "node.db is written from its reserve");
     f.disks.free(&f.data);
     f.await_trap(Said::Clear, RESOURCE).await;

@@ -102,7 +102,10 @@ impl Disks {
         let found = tokio::task::spawn_blocking(move || areas.iter().filter_map(look).collect::<Vec<_>>()).await?;
         for disk in &found {
             // A gauge is a float by its nature; the octets of any disk are far below 2^53.
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; a disk has far fewer octets than 2^53")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a gauge is a float; a disk has far fewer octets than 2^53"
+            )]
             metrics::gauge!("tandem_disk_free_bytes", "area" => disk.area).set(disk.free_bytes as f64);
         }
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);

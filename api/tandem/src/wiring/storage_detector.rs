@@ -68,7 +68,11 @@ impl StorageDetector {
             add(&mut troubles, "journal", format!("the journal goes on without its ballast file since {since}"));
         }
         if let Some(failing) = self.node_db.failing() {
-            add(&mut troubles, "node", format!("node.db cannot be written since {}: {}", failing.since(), failing.error));
+            add(
+                &mut troubles,
+                "node",
+                format!("node.db cannot be written since {}: {}", failing.since(), failing.error),
+            );
         }
         if let Some(failing) = self.store.failing().filter(|failing| self.store_is_local && failing.is_full) {
             add(&mut troubles, "store", format!("store.db cannot be written since {}", failing.since()));

@@ -146,7 +146,8 @@ impl Fixture {
     }
 
     async fn rows(&self) -> usize {
-        let rows: i64 = on_db!(&self.direct, c => sqlx::query_scalar("SELECT COUNT(*) FROM usage").fetch_one(c).await).unwrap();
+        let rows: i64 =
+            on_db!(&self.direct, c => sqlx::query_scalar("SELECT COUNT(*) FROM usage").fetch_one(c).await).unwrap();
         usize::try_from(rows).unwrap()
     }
 
