@@ -242,11 +242,28 @@ impl Default for SipConfig {
 pub struct BillingConfig {
     /// Where files are published; empty: `billing` in the data directory. Nodes that share a store share it too.
     pub files_dir: PathBuf,
+    /// Hours that a charge may wait in suspense before the alarm `usage_unrated`. Too low: an alarm before anybody could
+    /// have mended the tariff; too high: the charge misses the file of its month.
+    pub unrated_age_max_h: u32,
+    /// Charges of one account that may wait in suspense before the alarm `usage_unrated`. Too low: an alarm for single
+    /// calls to rare destinations; too high: a missing tariff is seen by its age alone.
+    pub unrated_records_max: u32,
 }
 
 impl Default for BillingConfig {
     fn default() -> Self {
-        Self { files_dir: PathBuf::new() }
+        Self { files_dir: PathBuf::new(), unrated_age_max_h: 24, unrated_records_max: 1_000 }
+    }
+}
+
+impl BillingConfig {
+    /// How much may wait in suspense.
+    #[must_use]
+    pub fn unrated_limits(&self) -> billing_store::UnratedLimits {
+        billing_store::UnratedLimits {
+            age_max_ms: i64::from(self.unrated_age_max_h) * 3_600_000,
+            records_max: i64::from(self.unrated_records_max),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::config::{Config, MailTls};
 use crate::reload::Reload;
 use crate::wiring::certificate::CertificateDetector;
 use crate::wiring::clock_step::{ClockDetector, ClockWatch};
+use crate::wiring::billing_detector::BillingDetector;
 use crate::wiring::consumers::{BATCH_MAX, ConsumerLags, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
 use crate::wiring::detectors::{Detectors, ReportDetector};
 use crate::wiring::directory::{BATCH_PERIOD, DirectoryFeed};
@@ -44,6 +45,8 @@ const REPORT_DETECT_PERIOD: Duration = Duration::from_secs(5);
 /// How often the certificate is looked at, beside each time that another one is shown: days pass slowly, and an alarm
 /// that stays up is written at each look.
 const CERTIFICATE_DETECT_PERIOD: Duration = Duration::from_secs(60);
+/// How often charges without a price and late billing files are looked for: a look reads all that waits in suspense.
+const BILLING_DETECT_PERIOD: Duration = Duration::from_secs(10);
 /// How often files and reports are looked after when nothing asks for it.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_millis(500);
 /// How often the journal's old files are looked at.
@@ -178,6 +181,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     });
     spawn_certificate(&mut workers, &config, &alarms, tls.as_ref(), &clock);
     spawn_clock_watch(&mut workers, &node, &alarms, &clock);
+    spawn_billing_alarms(&mut workers, &config, &alarms, &billing, &clock);
     let schedule = schedule(&config, &reports).await?;
     let agent = start_agent(&config, &engine, &sender, &clock).await?;
     // Before the faces say that the daemon is ready.
@@ -351,6 +355,25 @@ fn spawn_files(workers: &mut Workers, billing: &Arc<billing_store::BillingStore>
             closed?;
             Ok(Step::Idle)
         }
+    });
+}
+
+fn spawn_billing_alarms(
+    workers: &mut Workers,
+    config: &Config,
+    alarms: &fault_store::NodeAlarms,
+    billing: &Arc<billing_store::BillingStore>,
+    clock: &Arc<dyn Clock>,
+) {
+    let detector = Arc::new(BillingDetector {
+        authority: Arc::new(alarms.clone()),
+        billing: Arc::clone(billing),
+        limits: config.billing.unrated_limits(),
+        clock: Arc::clone(clock),
+    });
+    workers.spawn("billing_alarms", BILLING_DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
+        let detector = Arc::clone(&detector);
+        async move { detector.look().await }
     });
 }
 

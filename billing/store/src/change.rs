@@ -20,6 +20,7 @@ use model::tenancy::{AccountPath, Scope};
 use crate::consume::rated_event;
 use crate::rated::{self, Charged};
 use crate::suspense::{self, RETRIED, SuspenseRow};
+use crate::troubles::{self, Stage};
 use crate::{BillingStore, account, file, stream, tariff, usage};
 
 type Failed = WriteError<ChangeError>;
@@ -114,16 +115,19 @@ impl BillingStore {
         ctx.require(Permission::BillingWrite)?;
         let now = ctx.now();
         let due = self.db.read::<_, DbError, _>(move |tx| Box::pin(async move { stream::due(tx, now).await })).await?;
+        self.failures.keep(Stage::Close, |stream| due.contains(&stream));
         let (mut closed, mut failure) = (Vec::new(), None);
         for stream in due {
             let command = Command::FileClose { stream };
             let committed = match self.commit_as(ctx, command, CommitOptions::default(), Closure::Period).await {
                 Ok(committed) => committed,
                 Err(error) => {
+                    self.failures.failed(Stage::Close, stream, now, troubles::why_not_closed(&error));
                     failure.get_or_insert(error);
                     continue;
                 }
             };
+            self.failures.succeeded(Stage::Close, stream);
             let effects = committed.into_iter().flat_map(|committed| committed.plan.effects);
             closed.extend(effects.map(|effect| FileId::from_uuid(effect.resource.id)));
         }

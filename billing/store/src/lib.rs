@@ -3,7 +3,8 @@
 //! What it does: implements `billing::port::Queries` and `model::change::Change` over `billing::command::Command`
 //! ([`BillingStore`]); consumes node journals ([`BillingStore::consume`]); closes streams whose period is over
 //! ([`BillingStore::close_due`]), publishes closed files ([`BillingStore::publish_planned`]), proves them complete
-//! ([`BillingStore::verify`], [`BillingStore::reconcile`]). What it never does: decide (that is `billing`), run by
+//! ([`BillingStore::verify`], [`BillingStore::reconcile`]), and says what is wrong ([`BillingStore::unrated`],
+//! [`BillingStore::export_failures`]). What it never does: decide (that is `billing`), run by
 //! itself, or derive a file anew: bytes come from the committed list of items.
 //!
 //! How to drive it: one worker per journal calls `consume` until it reads nothing, then waits for the journal's signal
@@ -24,6 +25,7 @@ mod sql;
 mod stream;
 mod suspense;
 mod tariff;
+mod troubles;
 mod usage;
 mod verify;
 
@@ -38,9 +40,10 @@ pub use consume::{CONSUMER, ConsumeError, Progress};
 pub use publish::PublishError;
 pub use query::FILE_READ_MAX;
 pub use reconcile::{BookTotal, ReconcileFinding, ReconcileReport, SideTotal, StreamTotals};
+pub use troubles::{EXPORT_FAILING_MS, EXPORT_LATE_MS, ExportFailure, Unrated, UnratedLimits};
 pub use verify::{VerifyError, VerifyFinding, VerifyReport};
 
-/// Billing over a store and a folder of files. Clones share one cache of tariffs.
+/// Billing over a store and a folder of files. Clones share one cache of tariffs, and what they could not export.
 #[derive(Debug, Clone)]
 pub struct BillingStore {
     db: Db,
@@ -49,6 +52,7 @@ pub struct BillingStore {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     tariffs: tariff::Cache,
+    failures: troubles::Failures,
 }
 
 impl BillingStore {
@@ -61,13 +65,14 @@ impl BillingStore {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
     ) -> Self {
-        Self { db, files, installation, clock, ids, tariffs: tariff::Cache::default() }
+        let (tariffs, failures) = (tariff::Cache::default(), troubles::Failures::default());
+        Self { db, files, installation, clock, ids, tariffs, failures }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{account, file, ledger, rated, reconcile, stream, suspense, tariff, usage};
+    use super::{account, file, ledger, rated, reconcile, stream, suspense, tariff, troubles, usage};
 
     #[tokio::test]
     async fn every_statement_is_understood_by_both_engines() {
@@ -122,6 +127,7 @@ mod tests {
             stream::ALL,
             suspense::ALL,
             tariff::ALL,
+            troubles::ALL,
             usage::ALL,
         ];
         let fixed = fixed.concat().into_iter().map(str::to_owned);

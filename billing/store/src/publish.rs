@@ -12,6 +12,7 @@ use model::tenancy::Scope;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::stream::StreamState;
+use crate::troubles::{self, Stage};
 use crate::{BillingStore, file, stream};
 
 /// Records of one page: a few megabytes.
@@ -89,15 +90,23 @@ impl BillingStore {
         let planned = self.db.read::<_, DbError, _>(|tx| Box::pin(file::planned(tx, ROUND_MAX)));
         let mut published = Vec::new();
         let (mut failure, mut stopped) = (None, BTreeSet::<StreamId>::new());
-        for (id, stream) in planned.await.map_err(PublishError::List)? {
+        let planned = planned.await.map_err(PublishError::List)?;
+        let streams: BTreeSet<StreamId> = planned.iter().map(|(_, stream)| *stream).collect();
+        self.failures.keep(Stage::Write, |stream| streams.contains(&stream));
+        for (id, stream) in planned {
             if stopped.contains(&stream) {
                 continue;
             }
             match self.publish(id).await {
-                Ok(true) => published.push(id),
-                // Another publisher was faster.
-                Ok(false) => {}
+                Ok(first) => {
+                    self.failures.succeeded(Stage::Write, stream);
+                    // Otherwise another publisher was faster.
+                    if first {
+                        published.push(id);
+                    }
+                }
                 Err(error) => {
+                    self.failures.failed(Stage::Write, stream, self.clock.now().utc, troubles::why_not_written(&error));
                     stopped.insert(stream);
                     failure = failure.or(Some(error));
                 }

@@ -28,7 +28,9 @@ mod contract {
     use model::time::{Clock as _, Timestamp};
     use sha2::{Digest as _, Sha256};
     use sqlx::Connection as _;
-    use tandem_billing_store::{BillingStore, ConsumeError, Progress, VerifyFinding};
+    use tandem_billing_store::{
+        BillingStore, ConsumeError, EXPORT_FAILING_MS, EXPORT_LATE_MS, Progress, Unrated, UnratedLimits, VerifyFinding,
+    };
     use testkit::{TestDb, World, on_each_database};
 
     const BOUND: Duration = Duration::from_secs(20);
@@ -694,6 +696,120 @@ mod contract {
             f.world.clock.advance_ms(1);
             let closed = f.store.close_due(&f.system()).await.unwrap();
             assert_eq!(f.file(closed[0]).await.record_count, 0);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn charges_that_wait_too_long_or_are_too_many_are_a_trouble_of_their_account() {
+        on_each_database(async |db: TestDb| {
+            let f = Fixture::new(&db).await;
+            let begin = f.world.clock.now().utc;
+            let hour = 3_600_000;
+            let unrated = async |age_max_ms, records_max| {
+                f.store.unrated(UnratedLimits { age_max_ms, records_max }).await.unwrap()
+            };
+            f.write(&[f.outgoing(0, 60_000), f.outgoing(0, -1)]);
+            f.consume().await;
+            f.world.clock.advance_ms(1_000);
+            f.write(&[f.outgoing(1, 60_000)]);
+            f.consume().await;
+            let of = |account: &Account, records, oldest, code: &str| Unrated {
+                account: account.id,
+                path: account.path.clone(),
+                records,
+                oldest,
+                code: code.to_owned(),
+            };
+            let first = of(&f.customers[0], 2, begin, "no_tariff");
+            let second = of(&f.customers[1], 1, begin.plus_ms(1_000), "no_tariff");
+            assert_eq!(unrated(hour, 2).await, []);
+            // One more than may wait, of one account and not of all together.
+            assert_eq!(unrated(hour, 1).await, std::slice::from_ref(&first));
+            assert_eq!(unrated(hour, 0).await, [first.clone(), second.clone()]);
+            // The age is over when more than it has passed.
+            f.world.clock.set_utc(begin.plus_ms(hour));
+            assert_eq!(unrated(hour, 2).await, []);
+            f.world.clock.set_utc(begin.plus_ms(hour + 1));
+            assert_eq!(unrated(hour, 2).await, [first]);
+            f.world.clock.set_utc(begin.plus_ms(hour + 1_001));
+            assert_eq!(unrated(hour, 2).await.len(), 2);
+            // What a retry rates is none any more; what it does not rate has the new reason and the old age.
+            f.price().await;
+            f.commit(&f.system(), Command::SuspenseRetry { account: f.provider.id }).await.unwrap();
+            assert_eq!(unrated(hour, 2).await, [of(&f.customers[0], 1, begin, "invalid_usage")]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_closed_file_that_cannot_be_written_is_a_trouble_until_it_is() {
+        on_each_database(async |db: TestDb| {
+            let f = Fixture::new(&db).await;
+            let stream = f.stream(&f.resellers[0], "retail", Side::Sell, 0).await;
+            let other = f.stream(&f.resellers[1], "other", Side::Sell, 0).await;
+            // A file stands where the folder of one stream should be.
+            let files = f.dir.path().join("billing");
+            std::fs::create_dir_all(&files).unwrap();
+            std::fs::write(files.join(stream.to_string()), "").unwrap();
+            let first = f.close(stream).await;
+            f.close(stream).await;
+            f.close(other).await;
+            let failures = async |store: &BillingStore| store.export_failures().await.unwrap();
+            assert!(f.store.publish_planned().await.is_err());
+            assert_eq!(failures(&f.store).await, [], "it may be over in a moment");
+            f.world.clock.advance_ms(u32::try_from(EXPORT_FAILING_MS).unwrap());
+            assert!(f.store.publish_planned().await.is_err());
+            let [failure] = failures(&f.store).await.try_into().unwrap();
+            assert_eq!((failure.stream, &failure.path), (stream, &f.resellers[0].path));
+            for part in ["retail_0000000001.csv", "stream retail", "and 1 after it", "directory"] {
+                assert!(failure.text.contains(part), "{part}: {}", failure.text);
+            }
+            let place = f.dir.path().to_string_lossy().into_owned();
+            assert!(!failure.text.contains(&place), "the tenant learns nothing of our disk: {}", failure.text);
+            // Whoever did not try knows after a while that nobody did it.
+            let idle = f.second_store();
+            assert_eq!(failures(&idle).await, []);
+            f.world.clock.advance_ms(u32::try_from(EXPORT_LATE_MS).unwrap());
+            assert_eq!(failures(&idle).await.len(), 1);
+            // Another one writes it: nothing is wrong any more for either.
+            std::fs::remove_file(files.join(stream.to_string())).unwrap();
+            assert_eq!(f.second_store().publish_planned().await.unwrap().len(), 2);
+            assert!(f.file(first).await.published);
+            assert_eq!((failures(&f.store).await, failures(&idle).await), (vec![], vec![]));
+            // What failed before is forgotten: a new failure has its own time.
+            assert_eq!(f.store.publish_planned().await.unwrap(), []);
+            std::fs::remove_dir_all(files.join(stream.to_string())).unwrap();
+            std::fs::write(files.join(stream.to_string()), "").unwrap();
+            f.close(stream).await;
+            assert!(f.store.publish_planned().await.is_err());
+            assert_eq!(failures(&f.store).await, []);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_due_and_cannot_be_closed_is_a_trouble_until_it_is() {
+        on_each_database(async |db: TestDb| {
+            let f = Fixture::new(&db).await;
+            f.price().await;
+            let hour = 3_600_000;
+            let stream = f.stream(&f.resellers[0], "hourly", Side::Sell, i64::from(hour)).await;
+            f.write(&[f.outgoing(0, 60_000)]);
+            f.consume().await;
+            f.world.clock.advance_ms(hour);
+            assert_eq!(f.store.export_failures().await.unwrap(), []);
+            // A row that this version does not understand.
+            f.execute("UPDATE stream SET side = 'sideways'").await;
+            assert!(f.store.close_due(&f.system()).await.is_err());
+            f.world.clock.advance_ms(u32::try_from(EXPORT_FAILING_MS).unwrap());
+            assert!(f.store.close_due(&f.system()).await.is_err());
+            let [failure] = f.store.export_failures().await.unwrap().try_into().unwrap();
+            assert_eq!((failure.stream, &failure.path), (stream, &f.resellers[0].path));
+            assert!(failure.text.contains("stream hourly") && failure.text.contains("not closed"), "{}", failure.text);
+            f.execute("UPDATE stream SET side = 'sell'").await;
+            assert_eq!(f.store.close_due(&f.system()).await.unwrap().len(), 1);
+            assert_eq!(f.store.export_failures().await.unwrap(), []);
         })
         .await;
     }

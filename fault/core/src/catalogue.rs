@@ -45,6 +45,8 @@ pub mod detector {
     pub const STORE: &str = "store";
     /// The disks below the node's directories.
     pub const DISKS: &str = "disks";
+    /// Charges without a price, and billing files that are due and not there.
+    pub const BILLING: &str = "billing";
     /// The targets of notifications of this node.
     pub const TARGETS: &str = "targets";
     /// The certificates that this node shows.
@@ -137,7 +139,7 @@ catalogue! {
         // processing error
         event_type: 4,
         // corruptData
-        probable_cause: 154,
+        probable_cause: 153,
         severity: Severity::Major,
         text: "A provisioned resource cannot be used by the call core",
         cause: "A stored secret or field cannot be read: another key file, a damaged row, or a newer version's.",
@@ -240,6 +242,37 @@ catalogue! {
         action: "Let an NTP client slew the clock (tandem doctor tells whether one does), and check the files closed \
             around the step; it clears five minutes after the last one.",
         detector: detector::CLOCK,
+    };
+    /// Charges wait without a price for too long.
+    UsageUnrated = AlarmDefinition {
+        key: "usage_unrated",
+        index: 11,
+        // processing error
+        event_type: 4,
+        // configurationOrCustomisationError
+        probable_cause: 159,
+        severity: Severity::Minor,
+        text: "Calls could not be rated",
+        cause: "No tariff is assigned or none has a price for the destination, or a record cannot be charged: the text \
+            says why the oldest one waits.",
+        effect: "The charges are in no billing file and in no balance; the usage is kept.",
+        action: "List the suspense of the account, mend tariff or assignment, then retry it; the alarm clears with it.",
+        detector: detector::BILLING,
+    };
+    /// A billing file is due and not there.
+    ExportFailed = AlarmDefinition {
+        key: "export_failed",
+        index: 12,
+        // processing error
+        event_type: 4,
+        // fileError
+        probable_cause: 161,
+        severity: Severity::Major,
+        text: "A billing file could not be closed or written",
+        cause: "The disk of the billing files is full or away, or rows of the store are damaged: the text says which.",
+        effect: "The BSS gets no file of the stream; calls and rating go on, and later files of the stream wait.",
+        action: "Mend disk or folder (billing.files_dir); the file is then made by itself and the alarm clears.",
+        detector: detector::BILLING,
     };
     /// A target of notifications does not take them.
     NotificationTargetUnreachable = AlarmDefinition {

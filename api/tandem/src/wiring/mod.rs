@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod clock_step;
+pub mod billing_detector;
 pub mod consumers;
 pub mod detectors;
 pub mod directory;
