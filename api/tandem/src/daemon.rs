@@ -14,6 +14,7 @@ use db::Db;
 use db::journal::{Health, Journal, JournalOptions, JournalReader, Opened};
 use db::system::{SystemClock, SystemIds};
 use model::ctx::Ctx;
+use model::event::fact::{Fact, Heartbeat};
 use model::id::IdSource;
 use model::secret::Secret;
 use model::time::{Clock, Timestamp};
@@ -227,7 +228,13 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     // The detectors hold the node; after the workers have stopped, this is its last owner.
     workers.stop().await;
     match Arc::into_inner(sip) {
-        Some(sip) => tokio::task::spawn_blocking(move || sip.shutdown()).await?,
+        Some(sip) => {
+            tokio::task::spawn_blocking(move || sip.shutdown()).await?;
+            let stopping = Heartbeat { at: clock.now().utc, calls_up: 0, stopping: Some(true) };
+            if let Err(error) = journal.append(&Fact::Heartbeat(stopping), None) {
+                tracing::warn!(%error, "the journal does not say that the node stops in order");
+            }
+        }
         None => tracing::error!("the call core is still held: its calls are ended at the next start, as estimates"),
     }
     tokio::task::spawn_blocking(move || journal.close()).await?;

@@ -226,7 +226,7 @@ mod tests {
         let call = fact.answered.setup.call;
         let facts = [
             Fact::Answered(fact.answered),
-            Fact::Heartbeat(Heartbeat { at: Timestamp(1), calls_up: 1 }),
+            Fact::Heartbeat(Heartbeat { at: Timestamp(1), calls_up: 1, stopping: None }),
             Fact::Interim(Interim { call, at: Timestamp(1), elapsed_ms: 900_000 }),
         ];
         assert!(facts.iter().all(|fact| mediate(fact).is_empty()));

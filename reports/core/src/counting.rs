@@ -193,7 +193,7 @@ mod tests {
         let end = Counters { ended: 1, conversation_ms: 60_000, packets_received: 5_990, packets_lost: 10, ..none };
         check(&ended(1, at, 60_000, false), INTERVAL_MS, end);
         check(&ended(1, at, 60_000, true), INTERVAL_MS, Counters { estimated: 1, ..end });
-        assert_eq!(count(&Fact::Heartbeat(Heartbeat { at: MIDNIGHT, calls_up: 3 })), None);
+        assert_eq!(count(&Fact::Heartbeat(Heartbeat { at: MIDNIGHT, calls_up: 3, stopping: None })), None);
         let interim = Interim { call: setup(1, 0).call, at: MIDNIGHT, elapsed_ms: 900_000 };
         assert_eq!(count(&Fact::Interim(interim)), None);
     }

@@ -10,6 +10,7 @@ use model::money::{Currency, Total};
 use model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::availability::Availability;
 use crate::period::{Bounds, Month};
 use crate::resource::{Counters, INTERVAL_MS, Interval};
 
@@ -57,6 +58,9 @@ pub struct Figures {
     pub trunks_left_out: i64,
     /// Every local day of the month.
     pub days: Vec<Day>,
+    /// How long nodes and trunks were up; empty in figures from before it was kept.
+    #[serde(default)]
+    pub availability: Availability,
     /// How complete all this is.
     pub completeness: Completeness,
 }

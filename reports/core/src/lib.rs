@@ -8,6 +8,7 @@
 //! command; [`figures::days`] and [`figures::Figures`] hold what a report shows, and the indicators are methods of
 //! [`resource::Counters`].
 
+pub mod availability;
 pub mod command;
 pub mod counting;
 pub mod figures;

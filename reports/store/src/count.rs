@@ -1,18 +1,20 @@
 //! The consumer of the journals: call facts become counts per 15 minutes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use db::cursor::{self, Position, journal_source};
 use db::dialect::bulk_insert;
-use db::journal::JournalReader;
+use db::journal::{JournalReader, Record};
 use db::{DbError, Tx, on_tx};
 use model::time::Timestamp;
+use reports::availability::LifeSigns;
 use reports::counting::{Counted, Tally};
 use reports::resource::Counters;
 use uuid::Uuid;
 
 use crate::rows::{INTERVAL_CONFLICT, IntervalRow};
-use crate::{CONSUMER, ConsumeError, ReportsStore, unless_moved};
+use crate::{CONSUMER, ConsumeError, ReportsStore, availability, unless_moved};
 
 db::statements! {
     /// The account of a path: facts name the levels above the caller's account by path only.
@@ -33,16 +35,22 @@ impl ReportsStore {
         let (to, read) = (last.position, records.len());
         let mut tally = Tally::default();
         records.iter().for_each(|record| tally.add(&record.fact));
-        let (node, now) = (node.to_owned(), self.now());
+        let (node, now, records) = (node.to_owned(), self.now(), Arc::new(records));
         let written = self.db.write::<usize, std::convert::Infallible, _>(move |tx| {
             let (tally, node, source) = (tally.clone(), node.clone(), source.clone());
+            let records = Arc::clone(&records);
             Box::pin(async move {
+                availability::keep(tx, &node, |signs| signs_of_life(signs, &records)).await?;
                 write(tx, &tally, &node, &source, from, to, now).await?;
                 Ok(read)
             })
         });
         unless_moved(written.await)
     }
+}
+
+fn signs_of_life(signs: &mut LifeSigns, records: &[Record]) {
+    records.iter().for_each(|record| signs.add(record.at, &record.fact));
 }
 
 async fn write(

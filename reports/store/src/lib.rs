@@ -15,6 +15,7 @@
 //! commit it is sent again, with the same `Message-ID`, by which servers drop it.
 
 mod artefact;
+pub mod availability;
 mod change;
 mod count;
 pub mod mail;

@@ -13,6 +13,7 @@ use reports::resource::{Counters, Interval, ReportRun};
 use reports::run::SETTLE_MS;
 use uuid::Uuid;
 
+use crate::availability;
 use crate::rows::{self, CounterRow, counter_sums};
 
 /// Accounts of the table: what a person reads. The totals hold all of them, and the report says how many are left out.
@@ -107,6 +108,7 @@ pub(crate) async fn take(tx: &mut Tx, run: &ReportRun, now: Timestamp) -> Result
     let children = children(tx, run.account, bounds).await?;
     let trunks = trunks(tx, &run.path, bounds).await?;
     let money = money(tx, &run.path, bounds).await?;
+    let availability = availability::take(tx, &run.path, bounds).await?;
     let accounts_left_out = left_out(&children);
     let trunks_left_out = left_out(&trunks);
     let mut accounts = Vec::with_capacity(children.len());
@@ -154,6 +156,7 @@ pub(crate) async fn take(tx: &mut Tx, run: &ReportRun, now: Timestamp) -> Result
         trunks: trunks.into_iter().map(trunk).collect(),
         trunks_left_out,
         days: days(month, zone, bounds, now, &intervals),
+        availability,
         completeness,
     })
 }

@@ -30,7 +30,7 @@ mod journal {
     };
 
     fn fact(n: u32) -> Fact {
-        Fact::Heartbeat(Heartbeat { at: Timestamp(0), calls_up: n })
+        Fact::Heartbeat(Heartbeat { at: Timestamp(0), calls_up: n, stopping: None })
     }
 
     fn numbers(reader: &JournalReader) -> Vec<u32> {

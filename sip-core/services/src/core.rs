@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use model::event::fact::{Fact, HEARTBEAT_PERIOD_MS, Heartbeat};
+use model::event::fact::{Fact, HEARTBEAT_PERIOD_MS, Heartbeat, IDLE_HEARTBEAT_PERIOD_MS};
 use model::id::IdSource;
 use model::time::Now;
 use sip_engine::digest::{DigestConfig, DigestServer};
@@ -22,6 +22,8 @@ use crate::shard::ShardIndex;
 use crate::stats::Stats;
 use crate::trunk::Keepalive;
 
+/// See [`IDLE_HEARTBEAT_PERIOD_MS`].
+const IDLE_HEARTBEAT_PERIOD: Duration = Duration::from_millis(IDLE_HEARTBEAT_PERIOD_MS.unsigned_abs());
 /// How often expired bindings are looked for, at most.
 const SWEEP_PERIOD: Duration = Duration::from_millis(500);
 
@@ -55,6 +57,8 @@ pub struct Core {
     keepalive: Keepalive,
     outbound: Registrations,
     heartbeat_at: Instant,
+    /// When one is due although no call is up.
+    idle_heartbeat_at: Instant,
     sweep_at: Option<Instant>,
     draining: bool,
 }
@@ -92,6 +96,7 @@ impl Core {
             keepalive,
             outbound,
             heartbeat_at: now.mono,
+            idle_heartbeat_at: now.mono + IDLE_HEARTBEAT_PERIOD,
             sweep_at: None,
             draining: false,
         };
@@ -196,8 +201,9 @@ impl Core {
         if self.io.shard.index == 0 && now.mono >= self.heartbeat_at {
             self.heartbeat_at = now.mono + Duration::from_millis(HEARTBEAT_PERIOD_MS.unsigned_abs());
             let calls_up = self.io.shared.answered.current();
-            if calls_up > 0 {
-                self.io.journal.append(Fact::Heartbeat(Heartbeat { at: now.utc, calls_up }));
+            if calls_up > 0 || now.mono >= self.idle_heartbeat_at {
+                self.idle_heartbeat_at = now.mono + IDLE_HEARTBEAT_PERIOD;
+                self.io.journal.append(Fact::Heartbeat(Heartbeat { at: now.utc, calls_up, stopping: None }));
             }
         }
     }

@@ -133,7 +133,7 @@ mod tests {
             Fact::Answered(first.clone()),
             Fact::Answered(second.clone()),
             ended(&first, 500),
-            Fact::Heartbeat(Heartbeat { at: Timestamp(9_000), calls_up: 1 }),
+            Fact::Heartbeat(Heartbeat { at: Timestamp(9_000), calls_up: 1, stopping: None }),
             Fact::Answered(third.clone()),
         ];
         let mut open = OpenCalls::default();
@@ -157,12 +157,12 @@ mod tests {
         let facts = [
             started(0),
             Fact::Answered(first),
-            Fact::Heartbeat(Heartbeat { at: Timestamp(9_000), calls_up: 1 }),
+            Fact::Heartbeat(Heartbeat { at: Timestamp(9_000), calls_up: 1, stopping: None }),
             // An hour later a start that ended before it had written the end.
             started(3_600_000),
             started(7_000_000),
             Fact::Answered(second),
-            Fact::Heartbeat(Heartbeat { at: Timestamp(7_201_000), calls_up: 1 }),
+            Fact::Heartbeat(Heartbeat { at: Timestamp(7_201_000), calls_up: 1, stopping: None }),
         ];
         let mut open = OpenCalls::default();
         facts.iter().for_each(|fact| open.apply(fact));
@@ -175,7 +175,7 @@ mod tests {
         let mut open = OpenCalls::default();
         open.apply(&Fact::Answered(call.clone()));
         open.apply(&Fact::Interim(Interim { call: call.setup.call, at: Timestamp(5_000), elapsed_ms: 900_000 }));
-        open.apply(&Fact::Heartbeat(Heartbeat { at: Timestamp(6_000), calls_up: 1 }));
+        open.apply(&Fact::Heartbeat(Heartbeat { at: Timestamp(6_000), calls_up: 1, stopping: None }));
         assert_eq!(open.close().first().map(|e| e.duration_ms), Some(900_000));
     }
 }

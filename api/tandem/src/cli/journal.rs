@@ -232,6 +232,7 @@ impl fmt::Display for Said<'_> {
         }
         match self.fact {
             Fact::Started(fact) => write!(f, "version {} started", fact.version),
+            Fact::Heartbeat(fact) if fact.stopping == Some(true) => write!(f, "{} calls up, stopping", fact.calls_up),
             Fact::Heartbeat(fact) => write!(f, "{} calls up", fact.calls_up),
             Fact::Attempted(fact) => write!(f, "{} {}", fact.status, fact.cause.as_str()),
             Fact::Answered(fact) => write!(f, "answered after {} ms", fact.pdd_ms),
@@ -249,7 +250,7 @@ impl fmt::Display for Said<'_> {
 fn json_of(record: &Record, clear: bool) -> Value {
     let details = match &record.fact {
         Fact::Started(fact) => json!({ "at": fact.at, "version": fact.version }),
-        Fact::Heartbeat(fact) => json!({ "at": fact.at, "calls_up": fact.calls_up }),
+        Fact::Heartbeat(fact) => json!({ "at": fact.at, "calls_up": fact.calls_up, "stopping": fact.stopping }),
         Fact::Attempted(fact) => json!({
             "ended_at": fact.ended_at, "status": fact.status, "cause": fact.cause.as_str(), "pdd_ms": fact.pdd_ms,
         }),

@@ -9,6 +9,7 @@ use fault::port::AlarmAuthority;
 use fault::resource::Condition;
 use model::time::{Clock, Timestamp};
 use reports_store::ReportsStore;
+use reports_store::availability::TRUNK_RESOURCE;
 use reports_store::troubles::TroubleKind;
 use sip_services::directory::{Directory, Trunk};
 use sip_services::trunk::TrunkReason;
@@ -124,7 +125,8 @@ impl Detectors {
                 let trunk = directory.trunk(down.trunk)?;
                 Some(Condition {
                     alarm_type: AlarmType::TrunkDown,
-                    resource: format!("trunk:{}", trunk.id),
+                    // The reports read the history of this alarm.
+                    resource: format!("{TRUNK_RESOURCE}{}", trunk.id),
                     path: Some(trunk.path.clone()),
                     severity: None,
                     text: trouble(down.reason, trunk),
@@ -208,5 +210,15 @@ impl Detectors {
                 text: why.clone(),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reports_find_the_alarm_of_trunks_by_its_key() {
+        assert_eq!(reports_store::availability::TRUNK_DOWN, AlarmType::TrunkDown.key());
     }
 }

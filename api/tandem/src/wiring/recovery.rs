@@ -53,7 +53,7 @@ pub fn end_open_calls(
         // Nobody hears it when the start was given up meanwhile.
         let _heard = told.send(durable).is_ok();
     });
-    let settled = Fact::Heartbeat(Heartbeat { at: now, calls_up: 0 });
+    let settled = Fact::Heartbeat(Heartbeat { at: now, calls_up: 0, stopping: None });
     journal.append(&settled, Some(notify)).map_err(|_| RecoveryError::Write(count))?;
     if hear.recv() != Ok(true) {
         return Err(RecoveryError::Write(count));
@@ -151,7 +151,7 @@ mod tests {
 
         let (journal, opened) = open();
         assert_eq!(end_open_calls(&journal, &reader, opened, now).expect("nothing was there"), 0);
-        for fact in [answered(now), Fact::Heartbeat(Heartbeat { at: Timestamp(4_000), calls_up: 1 })] {
+        for fact in [answered(now), Fact::Heartbeat(Heartbeat { at: Timestamp(4_000), calls_up: 1, stopping: None })] {
             journal.append(&fact, None).expect("there is room");
         }
         journal.close();

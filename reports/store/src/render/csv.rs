@@ -1,13 +1,14 @@
 //! The table (RFC 4180, UTF-8, CRLF): one line per total, account, trunk and day, with the raw counts beside the
-//! indicators; money and completeness in lines of their own.
+//! indicators; money, availability, outages and completeness in lines of their own.
 
 use reports::figures::{Figures, Money};
 use reports::resource::Counters;
 
 use super::RenderError;
+use super::availability::{outage_cells, up_cells};
 
 /// The columns. New ones are added at the end.
-pub(super) const COLUMNS: [&str; 27] = [
+pub(super) const COLUMNS: [&str; 36] = [
     "section",
     "key",
     "name",
@@ -35,10 +36,21 @@ pub(super) const COLUMNS: [&str; 27] = [
     "margin",
     "rated_count",
     "value",
+    "up_ms",
+    "observed_ms",
+    "availability_percent",
+    "stopped_ms",
+    "failed_ms",
+    "begin",
+    "end",
+    "counted_ms",
+    "cause",
 ];
 pub(super) const COUNTERS_AT: usize = 3;
 pub(super) const MONEY_AT: usize = 21;
 const VALUE_AT: usize = 26;
+const UP_AT: usize = 27;
+const OUTAGE_AT: usize = 32;
 
 /// Makes a text harmless for spreadsheets, which take a cell that begins so for a formula.
 fn neutral(text: &str) -> String {
@@ -85,6 +97,15 @@ pub(crate) fn csv(figures: &Figures) -> Result<Vec<u8>, RenderError> {
             }
         }
     }
+    for (section, key, name, cells) in up_cells(&figures.availability) {
+        let cells: Vec<_> = (UP_AT..).zip(cells.map(Option::unwrap_or_default)).collect();
+        table.line(section, &key, name, &cells)?;
+    }
+    for outage in &figures.availability.outages {
+        let (key, cells) = outage_cells(outage);
+        let cells: Vec<_> = (OUTAGE_AT..).zip(cells.map(|cell| neutral(&cell))).collect();
+        table.line("outage", &key, &outage.name, &cells)?;
+    }
     for (key, value) in completeness(figures) {
         table.value("completeness", key, value.to_string())?;
     }
@@ -92,7 +113,7 @@ pub(crate) fn csv(figures: &Figures) -> Result<Vec<u8>, RenderError> {
 }
 
 /// The counts by which a reader sees whether something is missing.
-pub(super) fn completeness(figures: &Figures) -> [(&'static str, i64); 13] {
+pub(super) fn completeness(figures: &Figures) -> [(&'static str, i64); 15] {
     let c = &figures.completeness;
     [
         ("intervals", c.intervals),
@@ -108,6 +129,8 @@ pub(super) fn completeness(figures: &Figures) -> [(&'static str, i64); 13] {
         ("events_pending", c.events_pending),
         ("accounts_left_out", figures.accounts_left_out),
         ("trunks_left_out", figures.trunks_left_out),
+        ("watched_trunks_left_out", figures.availability.trunks_left_out),
+        ("outages_left_out", figures.availability.outages_left_out),
     ]
 }
 

@@ -7,7 +7,7 @@ use reports::period::{Month, local_text, zone};
 use reports::resource::{Counters, Ratio};
 
 use super::number::{count, grouped, minutes, minutes_seconds, percent, percent_fine, seconds};
-use super::{RenderError, chart};
+use super::{RenderError, availability, chart};
 
 #[derive(Template)]
 #[template(path = "report.html")]
@@ -27,6 +27,9 @@ struct Page<'a> {
     total: Line,
     trunks: Vec<Line>,
     money: Vec<MoneyLine>,
+    nodes: Vec<availability::Line>,
+    watched: Vec<availability::Line>,
+    outages: Vec<availability::OutageLine>,
     checks: Vec<Check>,
     complete: bool,
     estimated: String,
@@ -101,6 +104,9 @@ pub(crate) fn html(figures: &Figures) -> Result<Vec<u8>, RenderError> {
         total: line("Total".to_owned(), "total", totals, &figures.money),
         trunks: figures.trunks.iter().map(|t| line(t.name.clone(), "", &t.counters, &[])).collect(),
         money: figures.money.iter().map(money_line).collect(),
+        nodes: availability::nodes(&figures.availability),
+        watched: availability::trunks(&figures.availability),
+        outages: availability::outages(&figures.availability, |at| local_text(at, zone)),
         checks: checks(figures),
         complete: figures.completeness.is_complete(),
         estimated: count(totals.estimated),

@@ -1,6 +1,7 @@
 //! Renderings of kept figures: HTML with SVG charts, CSV, XLSX, and the text of the mail. Nothing but the figures goes in (no
 //! clock, no store), so two renderings of one run are the same octets.
 
+mod availability;
 mod chart;
 mod csv;
 mod html;

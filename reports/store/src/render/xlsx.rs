@@ -3,12 +3,14 @@
 //! Numbers are numbers, texts are never formulas. A spreadsheet counts in binary floating point, so amounts of money
 //! stand beside their exact decimal text. The document's date is that of the figures: the same octets each time.
 
+use reports::availability::Availability;
 use reports::figures::{Figures, Money};
 use reports::period::{local_text, zone};
 use reports::resource::Counters;
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, FormatAlign, Workbook, Worksheet, XlsxError};
 
 use super::RenderError;
+use super::availability::{OUTAGE_COLUMNS, UP_COLUMNS, outage_cells, up_cells};
 use super::csv::{COLUMNS, COUNTERS_AT, MONEY_AT, completeness, counts, indicators};
 use super::text::subject;
 
@@ -45,6 +47,7 @@ pub(crate) fn xlsx(figures: &Figures) -> Result<Vec<u8>, RenderError> {
     let days: Vec<_> = figures.days.iter().map(|day| (day.date.clone(), String::new(), &day.counters)).collect();
     book.counters("Days", ["date", ""], &days)?;
     book.hours(figures)?;
+    book.availability(&figures.availability)?;
     Ok(book.workbook.save_to_buffer()?)
 }
 
@@ -166,6 +169,39 @@ impl Book {
             }
             write_whole(sheet, (row, 6), money.rated_count, &whole)?;
         }
+        Ok(())
+    }
+
+    /// How long nodes and trunks were up, and when they were not. Times are UTC, as in the table.
+    fn availability(&mut self, availability: &Availability) -> Result<(), RenderError> {
+        let (whole, percent) = (self.whole.clone(), Format::new().set_num_format("0.000"));
+        let columns: Vec<&str> = ["id", "name"].iter().chain(&UP_COLUMNS).copied().collect();
+        let sheet = self.sheet("Availability", &columns)?;
+        for (row, (_, key, name, cells)) in (1_u32..).zip(up_cells(availability)) {
+            sheet.write_string(row, 0, key)?;
+            sheet.write_string(row, 1, name)?;
+            for ((column, cell), heading) in (2_u16..).zip(cells).zip(UP_COLUMNS) {
+                let format = if heading.ends_with("_percent") { &percent } else { &whole };
+                if let Some(cell) = cell {
+                    write_decimal(sheet, (row, column), &cell, format)?;
+                }
+            }
+        }
+        let columns: Vec<&str> = ["id", "name"].iter().chain(&OUTAGE_COLUMNS).copied().collect();
+        let sheet = self.sheet("Outages", &columns)?;
+        for (row, outage) in (1_u32..).zip(&availability.outages) {
+            let (key, [begin, end, _, cause]) = outage_cells(outage);
+            sheet.write_string(row, 0, key)?;
+            sheet.write_string(row, 1, &outage.name)?;
+            sheet.write_string(row, 2, begin)?;
+            sheet.write_string(row, 3, end)?;
+            write_whole(sheet, (row, 4), outage.counted_ms, &whole)?;
+            sheet.write_string(row, 5, cause)?;
+        }
+        for column in 2..4 {
+            sheet.set_column_width(column, 24.0)?;
+        }
+        sheet.set_column_width(5, NAME_WIDTH)?;
         Ok(())
     }
 

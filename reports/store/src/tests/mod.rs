@@ -5,6 +5,7 @@ mod mails;
 mod renderings;
 mod runs;
 mod troubles;
+mod uptime;
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -29,15 +30,23 @@ use testkit::{TestDb, World, on_each_database, prepare_all};
 use uuid::Uuid;
 
 use crate::rows::{IntervalRow, RevenueRow};
-use crate::{ReportsStore, change, count, queries, revenue, schedule, snapshot, worker};
+use crate::{ReportsStore, availability, change, count, queries, revenue, schedule, snapshot, worker};
 
 const NODE: &str = "node-1";
 
 #[tokio::test]
 async fn statements_prepare() {
     on_each_database(async |db: TestDb| {
-        let statements =
-            [change::ALL, count::ALL, queries::ALL, revenue::ALL, schedule::ALL, snapshot::ALL, worker::ALL];
+        let statements = [
+            availability::ALL,
+            change::ALL,
+            count::ALL,
+            queries::ALL,
+            revenue::ALL,
+            schedule::ALL,
+            snapshot::ALL,
+            worker::ALL,
+        ];
         prepare_all(&db, &[&statements.concat(), crate::troubles::ALL].concat()).await;
         let intervals = bulk_statement::<IntervalRow<'_>>(2, crate::rows::INTERVAL_CONFLICT);
         let money = bulk_statement::<RevenueRow>(2, crate::rows::REVENUE_CONFLICT);

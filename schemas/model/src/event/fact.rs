@@ -16,7 +16,8 @@ pub enum Fact {
     /// First record of an epoch.
     #[n(0)]
     Started(#[n(0)] Started),
-    /// Once a second while calls are up: a call still open at a crash ends at the last of these.
+    /// Once a second while calls are up, else every [`IDLE_HEARTBEAT_PERIOD_MS`], and at an orderly end: a call still
+    /// open at a crash ends at the last of these, and the node was down since then.
     #[n(1)]
     Heartbeat(#[n(0)] Heartbeat),
     /// A call ended without an answer.
@@ -40,6 +41,8 @@ pub enum Fact {
 pub const INTERIM_PERIOD_MS: i64 = 900_000;
 /// Period of [`Fact::Heartbeat`] while calls are up: the error of an estimated end is below this.
 pub const HEARTBEAT_PERIOD_MS: i64 = 1_000;
+/// Period of [`Fact::Heartbeat`] while no call is up: an outage of an idle node seems longer by less than this.
+pub const IDLE_HEARTBEAT_PERIOD_MS: i64 = 15_000;
 
 impl Fact {
     /// The name of the kind in samples, alarms and `journal show`.
@@ -94,6 +97,9 @@ pub struct Heartbeat {
     /// Answered calls that are up.
     #[n(1)]
     pub calls_up: u32,
+    /// Whether the node stops in order after this record; none from versions that did not say.
+    #[n(2)]
+    pub stopping: Option<bool>,
 }
 
 /// Who stands at one side of a call.

@@ -103,7 +103,12 @@ fn facts() -> Vec<(&'static str, &'static str, Fact)> {
         (
             "fact-heartbeat-1",
             include_str!("samples/fact-heartbeat-1.hex"),
-            Fact::Heartbeat(Heartbeat { at: AT, calls_up: 7 }),
+            Fact::Heartbeat(Heartbeat { at: AT, calls_up: 7, stopping: None }),
+        ),
+        (
+            "fact-heartbeat-2",
+            include_str!("samples/fact-heartbeat-2.hex"),
+            Fact::Heartbeat(Heartbeat { at: AT, calls_up: 0, stopping: Some(true) }),
         ),
         (
             "fact-attempted-1",
@@ -295,7 +300,7 @@ fn every_kind_of_store_event_has_a_sample_that_decodes() {
 
 #[test]
 fn fields_of_a_later_version_are_passed_over_and_kinds_are_not() {
-    let heartbeat = Fact::Heartbeat(Heartbeat { at: AT, calls_up: 7 });
+    let heartbeat = Fact::Heartbeat(Heartbeat { at: AT, calls_up: 7, stopping: None });
     let mut later = heartbeat.to_bytes();
     // [1, [{0: at, 1: 7}]]: the map gets a third entry, {99: "x"}
     let map = later.iter().position(|octet| *octet == 0xa2).unwrap();
@@ -426,7 +431,8 @@ prop_compose! {
 
 fn any_fact() -> impl Strategy<Value = Fact> {
     let started = (times(), ".{0,20}").prop_map(|(at, version)| Fact::Started(Started { at, version }));
-    let heartbeat = (times(), any::<u32>()).prop_map(|(at, calls_up)| Fact::Heartbeat(Heartbeat { at, calls_up }));
+    let heartbeat = (times(), any::<u32>(), any::<Option<bool>>())
+        .prop_map(|(at, calls_up, stopping)| Fact::Heartbeat(Heartbeat { at, calls_up, stopping }));
     let interim = (ids(), times(), any::<i64>())
         .prop_map(|(call, at, elapsed_ms)| Fact::Interim(Interim { call: CallId::from_uuid(call), at, elapsed_ms }));
     let attempted = (setups(), times(), any::<u16>(), causes(), any::<Option<i64>>()).prop_map(
