@@ -20,6 +20,8 @@ mod payload;
 mod query;
 mod scalar;
 mod schema;
+mod trunk_state;
 
 pub use handler::graphql_router;
 pub use schema::{GraphqlDeps, sdl};
+pub use trunk_state::{TrunkRegistrationState, TrunkState, TrunkStates};

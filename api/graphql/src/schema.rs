@@ -9,6 +9,7 @@ use model::change::Change;
 use crate::limit::{COMPLEXITY_MAX, DEPTH_MAX, DIRECTIVES_MAX, RECURSION_MAX};
 use crate::mutation::Mutation;
 use crate::query::Query;
+use crate::trunk_state::TrunkStates;
 
 /// The use cases of the four folders.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct GraphqlDeps {
     pub provisioning: Arc<dyn provisioning::port::Queries>,
     /// Changes of provisioning.
     pub provisioning_change: Arc<dyn Change<provisioning::command::Command>>,
+    /// How trunks stand in the call core.
+    pub trunk_states: Arc<dyn TrunkStates>,
     /// Reads of billing.
     pub billing: Arc<dyn billing::port::Queries>,
     /// Changes of billing.

@@ -36,6 +36,7 @@ use crate::wiring::recovery::end_open_calls;
 use crate::wiring::registrations::{NodeReports, from_store};
 use crate::wiring::storage_detector::StorageDetector;
 use crate::wiring::storage_watch::StorageWatch;
+use crate::wiring::trunk_states::NodeTrunks;
 use crate::wiring::worker::{Step, StepError, Workers};
 use crate::wiring::write_health::WriteHealth;
 
@@ -199,6 +200,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
             ids: Arc::clone(&ids),
             storage,
             journal: journal.clone(),
+            trunk_states: Arc::new(NodeTrunks(Arc::downgrade(&sip))),
             metrics,
             tls: tls.clone(),
         },
@@ -643,6 +645,7 @@ struct FaceDeps {
     ids: Arc<dyn IdSource>,
     storage: StorageWatch,
     journal: Journal,
+    trunk_states: Arc<dyn api_graphql::TrunkStates>,
     metrics: api_http::MetricsHandle,
     tls: Option<api_http::Tls>,
 }
@@ -666,6 +669,7 @@ impl Faces {
         let graphql = api_graphql::graphql_router(api_graphql::GraphqlDeps {
             provisioning: deps.provisioning.clone(),
             provisioning_change: deps.provisioning,
+            trunk_states: deps.trunk_states,
             billing: deps.billing.clone(),
             billing_change: deps.billing,
             fault: deps.alarms.clone(),

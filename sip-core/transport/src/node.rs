@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mio::net::TcpListener;
 use mio::{Interest, Poll, Waker};
-use model::id::{CallId, IdSource};
+use model::id::{CallId, IdSource, TrunkId};
 use model::secret::Secret;
 use model::time::Clock;
 use sip_engine::digest::DigestConfig;
@@ -18,7 +18,7 @@ use sip_engine::{Tokens, TransactionConfig};
 use sip_services::directory::Directory;
 use sip_services::location::Registration;
 use sip_services::shard::{ShardIndex, of_address};
-use sip_services::trunk::DownTrunks;
+use sip_services::trunk::{DownTrunks, RegistrationState};
 use sip_services::{Core, MediaPort, Parts, ServicesConfig, Shared};
 
 use crate::config::TransportConfig;
@@ -298,6 +298,12 @@ impl Node {
     #[must_use]
     pub fn trunk_states(&self) -> DownTrunks {
         self.shared.trunks.snapshot()
+    }
+
+    /// How our registration at a trunk stands; none when it wants none.
+    #[must_use]
+    pub fn trunk_registration(&self, trunk: TrunkId) -> Option<RegistrationState> {
+        self.shared.trunks.registration(trunk)
     }
 
     /// Shards whose thread has ended while the node runs: their calls are lost, and what belongs to them is not

@@ -5,6 +5,7 @@ pub mod billing;
 pub mod fault;
 pub mod provisioning;
 pub mod reports;
+pub mod trunk_state;
 
 use async_graphql::{ID, Interface, SimpleObject};
 use model::change::ResourceKind;

@@ -1,13 +1,16 @@
 //! Accounts, domains, sites, subscribers, numbers, trunks, tokens, audit.
 
-use async_graphql::{Enum, ID, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, SimpleObject};
 use model::change::ResourceKind;
+use model::id::TrunkId;
 use provisioning::port::AuditEntry as AuditRow;
 use provisioning::resource as row;
 use serde_json::Value;
 
 use super::global;
+use super::trunk_state::TrunkState;
 use crate::scalar::{Currency, E164, Long, Permission, Timestamp};
+use crate::schema::GraphqlDeps;
 
 /// What an account is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -254,7 +257,10 @@ impl From<row::TrunkRegistration> for TrunkRegistration {
 
 /// A SIP trunk: a peer by address. The password of its digest credentials cannot be read.
 #[derive(Debug, SimpleObject)]
+#[graphql(complex)]
 pub struct Trunk {
+    #[graphql(skip)]
+    key: TrunkId,
     /// Its global identifier.
     pub id: ID,
     /// The owner; the trunk serves the subtree.
@@ -283,9 +289,18 @@ pub struct Trunk {
     pub updated_at: Timestamp,
 }
 
+#[ComplexObject]
+impl Trunk {
+    /// How it stands now, in the call core of the node that answers; null while that starts or stops.
+    async fn state(&self, ctx: &Context<'_>) -> async_graphql::Result<Option<TrunkState>> {
+        Ok(ctx.data::<GraphqlDeps>()?.trunk_states.trunk_state(self.key).map(Into::into))
+    }
+}
+
 impl From<row::Trunk> for Trunk {
     fn from(trunk: row::Trunk) -> Self {
         Self {
+            key: trunk.id,
             id: global(ResourceKind::Trunk, trunk.id),
             account_id: global(ResourceKind::Account, trunk.account),
             name: trunk.name,

@@ -19,7 +19,7 @@ use model::time::Timestamp;
 use provisioning::port::AuditEntry;
 use provisioning::resource::{Account, Domain, Number, Revision, Site, Subscriber, Token, Trunk};
 use serde_json::{Value, json};
-use tandem_graphql::{GraphqlDeps, graphql_router};
+use tandem_graphql::{GraphqlDeps, TrunkRegistrationState, TrunkState, TrunkStates, graphql_router};
 
 use self::http::{Billing, Face, Pipeline, Reports, account, face_with, owner, page, request, send, visible};
 
@@ -145,6 +145,7 @@ pub fn face_with_billing(billing: Arc<Billing>) -> Face {
     let deps = GraphqlDeps {
         provisioning: Arc::new(Provisioning),
         provisioning_change: pipeline.clone(),
+        trunk_states: Arc::new(Trunks),
         billing,
         billing_change: pipeline.clone(),
         fault: Arc::new(Fault),
@@ -153,6 +154,16 @@ pub fn face_with_billing(billing: Arc<Billing>) -> Face {
         reports_change: pipeline.clone(),
     };
     Face { pipeline, ..face_with(Billing::default(), graphql_router(deps)) }
+}
+
+/// Every trunk is down and refuses us.
+pub struct Trunks;
+
+impl TrunkStates for Trunks {
+    fn trunk_state(&self, _: TrunkId) -> Option<TrunkState> {
+        let registration = Some(TrunkRegistrationState::Refused(403));
+        Some(TrunkState { down: Some((Timestamp(1_000), "registration_refused")), registration })
+    }
 }
 
 /// Sends a document by POST.

@@ -11,6 +11,8 @@ mod report;
 pub mod sinks;
 pub mod world;
 
+pub use self::report::this_month;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;

@@ -66,7 +66,10 @@ pub async fn run_and_check(
 }
 
 /// The month of now in the demo's zone: `YYYY-MM`.
-fn this_month() -> Result<String, DemoError> {
+///
+/// # Errors
+/// When the zone is unknown, which it is not.
+pub fn this_month() -> Result<String, DemoError> {
     let zone: chrono_tz::Tz = TIMEZONE.parse()?;
     Ok(SystemClock.now().utc.to_chrono().with_timezone(&zone).format("%Y-%m").to_string())
 }

@@ -13,6 +13,7 @@ pub mod recovery;
 pub mod registrations;
 pub mod storage_detector;
 pub mod storage_watch;
+pub mod trunk_states;
 pub mod worker;
 pub mod write_health;
 
