@@ -1,7 +1,9 @@
 //! A corpus of session descriptions, RTP and RTCP packets, and seeded mutations of it: nothing panics, and what is
-//! accepted keeps its invariants. With TANDEM_SOAK set, many more rounds.
+//! accepted keeps its invariants.
 
 use std::net::SocketAddr;
+
+use testkit::{Mutator, soak};
 
 use crate::RemoteMedia;
 use crate::format;
@@ -11,61 +13,8 @@ use crate::rtcp::{Report, reports};
 use crate::rtp::{HEADER_LEN, PACKET_MAX, PacketKind, RtpHeader, classify};
 use crate::sdp::{FORMATS_MAX, SDP_MAX, Sdp};
 
-const ROUNDS: usize = 40_000;
-const ROUNDS_SOAK: usize = 4_000_000;
+const ROUNDS: u64 = 40_000;
 const SEED: u64 = 0x5d9e_77a1;
-
-fn rounds() -> usize {
-    if std::env::var_os("TANDEM_SOAK").is_some() { ROUNDS_SOAK } else { ROUNDS }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap()).unwrap()
-    }
-
-    /// One of the corpus with a few changes: a cut, an insertion, another octet, a repetition, a piece of another.
-    fn mutated(&mut self, corpus: &[Vec<u8>], spice: &[&[u8]]) -> Vec<u8> {
-        let mut octets = corpus[self.below(corpus.len())].clone();
-        for _ in 0..=self.below(4) {
-            let at = self.below(octets.len() + 1);
-            let end = (at + self.below(24)).min(octets.len());
-            match self.below(6) {
-                0 => drop(octets.drain(at..end)),
-                1 => drop(octets.splice(at..at, spice[self.below(spice.len())].iter().copied())),
-                2 => {
-                    if let Some(octet) = octets.get_mut(at) {
-                        *octet = u8::try_from(self.below(256)).unwrap();
-                    }
-                }
-                3 => octets.truncate(at),
-                4 => {
-                    let copy = octets[at..end].to_vec();
-                    let to = self.below(octets.len() + 1);
-                    octets.splice(to..to, copy);
-                }
-                _ => {
-                    let other = &corpus[self.below(corpus.len())];
-                    let from = self.below(other.len() + 1);
-                    octets.truncate(at);
-                    octets.extend_from_slice(&other[from..]);
-                }
-            }
-        }
-        octets
-    }
-}
 
 fn descriptions() -> Vec<Vec<u8>> {
     let phone = "v=0\r\no=- 20518 0 IN IP4 203.0.113.1\r\ns=call\r\nc=IN IP4 203.0.113.1\r\nb=AS:84\r\nt=0 0\r\n\
@@ -133,37 +82,36 @@ fn mutated_descriptions_keep_the_invariants() {
     let corpus = descriptions();
     assert!(corpus.iter().all(|body| Sdp::parse(body).is_ok()));
     let relay: SocketAddr = "198.51.100.4:20000".parse().unwrap();
-    let mut random = Random(SEED);
+    let mutator = Mutator::new(corpus, SPICE);
     let mut accepted = 0;
-    for round in 0..rounds() {
-        let body = random.mutated(&corpus, SPICE);
-        let Ok(sdp) = Sdp::parse(&body) else { continue };
+    let rounds = soak::campaign("session descriptions", SEED, ROUNDS, |round, random| {
+        let body = mutator.mutated(random);
+        let Ok(sdp) = Sdp::parse(&body) else { return };
         accepted += 1;
         assert!(body.len() <= SDP_MAX && sdp.audio().formats.len() <= FORMATS_MAX);
         let media = RemoteMedia::of(&sdp);
         let _ = (media.rtcp_address(), media.is_reachable());
         let rewritten = sdp.rewrite(relay);
-        let again = Sdp::parse(&rewritten).unwrap_or_else(|error| panic!("seed {SEED:#x} round {round}: {error}"));
+        let again = Sdp::parse(&rewritten).unwrap_or_else(|error| panic!("round {round}: {error}"));
         assert!(again.remote().ip() == relay.ip() || again.remote().ip().is_unspecified(), "round {round}");
         assert!(again.audio().is_rejected() || again.remote().port() == relay.port(), "round {round}");
         assert_eq!(RemoteMedia::of(&again).formats, media.formats, "payload types pass unchanged: round {round}");
         assert_eq!(again.rewrite(relay), rewritten, "round {round}");
-    }
-    assert!(accepted > rounds() / 20, "the mutations must not only break: {accepted}");
+    });
+    assert!(accepted > rounds / 20, "the mutations must not only break: {accepted}");
 }
 
 #[test]
 fn mutated_packets_keep_the_invariants() {
     const SPICE: &[&[u8]] =
         &[&[0], &[0xff; 4], &[0x80, 200], &[0xbf, 201, 0xff, 0xff], &[0; 24], &[0x90], &[0x7f, 0xff]];
-    let corpus = packets();
-    let mut random = Random(SEED ^ 1);
+    let mutator = Mutator::new(packets(), SPICE);
     let (mut a, mut b) = (LegMeter::default(), LegMeter::default());
     let (mut rtp, mut rtcp, mut other) = (0_u64, 0_u64, 0_u64);
     let mut now_us = 0;
-    for _ in 0..rounds() {
-        let packet = random.mutated(&corpus, SPICE);
-        now_us += random.next() % 40_000;
+    soak::campaign("RTP and RTCP packets", SEED ^ 1, ROUNDS, |_, random| {
+        let packet = mutator.mutated(random);
+        now_us += random.draw() % 40_000;
         std::mem::swap(&mut a, &mut b);
         match classify(&packet) {
             PacketKind::Rtp(header) => {
@@ -180,7 +128,7 @@ fn mutated_packets_keep_the_invariants() {
             }
             PacketKind::Other => other += 1,
         }
-    }
+    });
     assert!(rtp > 1_000 && rtcp > 1_000 && other > 1_000, "{rtp} {rtcp} {other}");
     for (leg, far) in [(&a, &b), (&b, &a)] {
         let stats = leg.counts().stats(far.counts());

@@ -4,6 +4,7 @@ use crate::build::ResponseBuilder;
 use crate::edit::Editor;
 use crate::{Contact, Fault, HeaderName, Message, NameAddr, Scheme, Uri, digest, reason_of};
 use bytes::Bytes;
+use testkit::{Mutator, soak, torture};
 
 const HEAD: &str = "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKk\r\nFrom: <sip:a@example.com>;tag=f\r\n\
     To: <sip:b@example.com>\r\nCall-ID: c@192.0.2.1\r\nMax-Forwards: 70\r\n";
@@ -277,98 +278,26 @@ fn exercise(message: &Message) {
     }
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap()).unwrap()
-    }
-}
-
-fn mutate(random: &mut Random, octets: &mut Vec<u8>, corpus: &[Vec<u8>]) {
-    const SPICE: &[&[u8]] = &[
-        b"\r\n",
-        b"\r",
-        b"\n",
-        b"\0",
-        b"\"",
-        b"<",
-        b">",
-        b";",
-        b",",
-        b":",
-        b"@",
-        b"%",
-        b"[",
-        b"]",
-        b" ",
-        b"\\",
-        b"\xff",
-        b"Content-Length: 99999999999999999999\r\n",
-        b"l: -1\r\n",
-        b"\r\n ",
-        b"Via: ",
-        b"SIP/2.0",
-        b"=",
-        b"?",
-        b"*",
-        b"()",
-    ];
-    for _ in 0..=random.below(4).saturating_sub(2) {
-        let at = random.below(octets.len().saturating_add(1));
-        let end = at.saturating_add(random.below(24)).min(octets.len());
-        match random.below(6) {
-            0 => drop(octets.drain(at..end)),
-            1 => drop(octets.splice(at..at, SPICE[random.below(SPICE.len())].iter().copied())),
-            2 => {
-                if let Some(octet) = octets.get_mut(at) {
-                    *octet = u8::try_from(random.below(256)).unwrap();
-                }
-            }
-            3 => octets.truncate(at),
-            4 => {
-                let copy = octets[at..end].to_vec();
-                let to = random.below(octets.len().saturating_add(1));
-                octets.splice(to..to, copy);
-            }
-            _ => {
-                let other = &corpus[random.below(corpus.len())];
-                let from = random.below(other.len().saturating_add(1));
-                octets.truncate(at);
-                octets.extend_from_slice(&other[from..]);
-            }
-        }
-    }
-}
-
 #[test]
 fn mutated_messages_never_panic_and_keep_the_invariants() {
-    const ROUNDS: usize = 100_000;
+    const ROUNDS: u64 = 100_000;
     const SEED: u64 = 0x7a4d_e411;
-    let corpus: Vec<Vec<u8>> =
-        valid().into_iter().map(|(_, octets)| octets).chain(invalid().into_iter().map(|(_, o, ..)| o)).collect();
-    let mut random = Random(SEED);
+    /// What is longer is cut: mutations of it would be cuts, mostly.
+    const LENGTH_MAX: usize = 4_096;
+    let valid = valid().into_iter().map(|(_, octets)| octets);
+    let mut corpus: Vec<Vec<u8>> = valid.chain(invalid().into_iter().map(|(_, octets, ..)| octets)).collect();
+    corpus.extend(torture::names().iter().map(|name| torture::octets(name)));
+    corpus.iter_mut().for_each(|octets| octets.truncate(LENGTH_MAX));
+    let mutator = Mutator::new(corpus, torture::SIP_SPICE).with_changes(1..=2);
     let mut accepted = 0;
-    for round in 0..ROUNDS {
-        let mut octets = corpus[random.below(corpus.len())].clone();
-        octets.truncate(4096);
-        mutate(&mut random, &mut octets, &corpus);
-        let source = Bytes::from(octets);
+    let rounds = soak::campaign("SIP messages", SEED, ROUNDS, |_, random| {
+        let source = Bytes::from(mutator.mutated(random));
         match Message::parse_datagram(source.clone()) {
             Ok(message) => {
                 accepted += 1;
                 let kept = Editor::new(&message).finish().unwrap();
                 let lead = source.len() - source.iter().skip_while(|o| matches!(o, b'\r' | b'\n')).count();
-                assert!(source[lead..].starts_with(&kept), "seed {SEED:#x} round {round}");
+                assert!(source[lead..].starts_with(&kept), "{:?}", message.as_bytes());
                 exercise(&message);
                 let again = Message::parse_datagram(kept).expect("what was accepted is accepted again");
                 assert_eq!(again.body(), message.body());
@@ -379,8 +308,8 @@ fn mutated_messages_never_panic_and_keep_the_invariants() {
                 }
             }
         }
-    }
-    assert!(accepted > ROUNDS / 20, "the mutations must not only break: {accepted}");
+    });
+    assert!(accepted > rounds / 20, "the mutations must not only break: {accepted}");
 }
 
 /// What a refused request left: everything may be asked of it, nothing is promised.

@@ -3,13 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what must not be")]
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
 use bytes::Bytes;
 use tandem_sip_message::build::ResponseBuilder;
 use tandem_sip_message::edit::Editor;
 use tandem_sip_message::{Contact, Fault, HeaderName, Message, Method, ParseError, Scheme, reason_of};
+use testkit::torture;
 
 /// Refused, with the status of the answer if there is one.
 type Refused = (Fault, Option<u16>);
@@ -84,13 +82,8 @@ const VERDICTS: [(&str, &str, Option<Refused>); 61] = [
     ("rfc5118/ipv6-correct-abnf-2-colons", "4.10 IPv6 reference with the correct syntax", None),
 ];
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus")
-}
-
 fn octets(name: &str) -> Bytes {
-    let path = folder().join(format!("{name}.dat"));
-    Bytes::from(std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    Bytes::from(torture::octets(name))
 }
 
 fn judge(name: &str) -> Result<Message, ParseError> {
@@ -129,22 +122,7 @@ fn every_message_gets_its_verdict() {
 
 #[test]
 fn no_message_is_left_out() {
-    let mut files = BTreeSet::new();
-    for rfc in ["rfc4475", "rfc5118"] {
-        for entry in std::fs::read_dir(folder().join(rfc)).unwrap() {
-            let name = entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
-            files.insert(format!("{rfc}/{name}"));
-        }
-    }
-    assert_eq!(files, VERDICTS.iter().map(|(name, ..)| (*name).to_owned()).collect());
-}
-
-/// The values of the URI of the one Contact.
-fn contact(message: &Message) -> (Vec<u8>, Vec<u8>) {
-    match message.contacts().next() {
-        Some(Ok(Contact::Addr(addr))) => (addr.uri.raw.to_vec(), addr.params.as_bytes().to_vec()),
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(torture::names(), VERDICTS.iter().map(|(name, ..)| (*name).to_owned()).collect());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What tests stand on: fresh databases of both engines, clocks that are advanced by hand, counted identifiers,
-//! contexts.
+//! contexts, draws and mutations by seed with their short and long runs, what strangers send.
 //!
 //! What it does: gives each test a migrated SQLite file and a migrated PostgreSQL database of its own
 //! ([`on_each_database`]); starts at most one PostgreSQL cluster per test process and leaves nothing of it behind.
@@ -13,11 +13,15 @@ pub mod clock;
 pub mod database;
 pub mod ids;
 pub mod postgres;
+pub mod seeded;
+pub mod soak;
+pub mod torture;
 pub mod wait;
 pub mod world;
 
 pub use clock::ManualClock;
 pub use database::{TestDb, on_each_database, prepare_all};
 pub use ids::CountingIds;
+pub use seeded::{Mutator, Random};
 pub use wait::wait_until;
 pub use world::{World, ctx};

@@ -3,9 +3,11 @@
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 
+use testkit::{Random, soak, torture};
+
 use super::*;
 
-/// Datagrams of noise; with TANDEM_SOAK set, many more.
+/// Datagrams of noise; many more in the long run.
 const DATAGRAMS: usize = 3_000;
 const DATAGRAMS_SOAK: usize = 300_000;
 
@@ -39,31 +41,6 @@ fn lines() -> &'static AtomicUsize {
     &LINES
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    /// Noise: bare octets, or behind a header that looks like RTP or RTCP.
-    fn datagram(&mut self) -> Vec<u8> {
-        let length = usize::try_from(self.next() % 400).unwrap();
-        let mut octets: Vec<u8> = (0..length).map(|_| self.next().to_le_bytes()[0]).collect();
-        match (self.next() % 3, &mut octets[..]) {
-            (0, [first, second, ..]) => (*first, *second) = (0x80, 0),
-            (1, [first, second, ..]) => (*first, *second) = (0x81, 200 + (*second & 1)),
-            _ => {}
-        }
-        octets
-    }
-}
-
 #[test]
 fn noise_beside_a_call_changes_nothing_and_writes_no_line() {
     const SEED: u64 = 0x0bad_cafe;
@@ -91,12 +68,12 @@ fn noise_beside_a_call_changes_nothing_and_writes_no_line() {
         rig.clock.advance(20);
     };
     round(&rig);
-    let mut random = Random(SEED);
-    let datagrams = if std::env::var_os("TANDEM_SOAK").is_some() { DATAGRAMS_SOAK } else { DATAGRAMS };
+    let mut random = Random::new(SEED);
+    let datagrams = if soak::is_long() { DATAGRAMS_SOAK } else { DATAGRAMS };
     let mut rounds = 1;
     for n in 0..datagrams {
-        let port = [to_a, next(to_a), to_b, next(to_b)][usize::try_from(random.next() % 4).unwrap()];
-        stranger.raw(&random.datagram(), port);
+        let port = [to_a, next(to_a), to_b, next(to_b)][random.below(4)];
+        stranger.raw(&torture::rtp_noise(&mut random), port);
         // Between bursts the parties go on: what they hear is each other, in order, from the same port.
         if n % 10 == 9 {
             round(&rig);
@@ -112,7 +89,7 @@ fn noise_beside_a_call_changes_nothing_and_writes_no_line() {
     }
     // To the ports of no call: nothing either.
     rig.handle.close(session);
-    (0..100).for_each(|_| stranger.raw(&random.datagram(), to_a));
+    (0..100).for_each(|_| stranger.raw(&torture::rtp_noise(&mut random), to_a));
     rig.relay.shutdown();
     assert_eq!(lines().load(Ordering::SeqCst), lines_before, "seed {SEED:#x}");
 }

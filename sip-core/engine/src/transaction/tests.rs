@@ -1,5 +1,5 @@
 //! Transactions in simulated time: single machines against the tables of RFC 3261, and two engines over a seeded
-//! network that loses, delays and reorders.
+//! network that loses, delays, doubles and reorders.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sip_message::build::{RequestBuilder, ResponseBuilder};
 use sip_message::{HeaderName, Message, Method};
+use testkit::{Random, soak};
 
 use super::{ClientKey, ServerKey, Timers, TransactionConfig, TransactionEvent, Transactions, test_start};
 use crate::{Due, Flow, Peer, Retransmit, Transport};
@@ -463,18 +464,8 @@ fn timers_stay_bounded_when_transactions_come_and_go() {
 
 // Two engines and a network.
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (word ^ (word >> 31)) % bound
-    }
-}
+/// How many of a hundred datagrams come twice.
+const TWICE_PERCENT: u64 = 5;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Act {
@@ -515,7 +506,7 @@ impl World {
     fn run(seed: u64, loss_percent: u64, act: Act) -> Outcome {
         let now = test_start();
         let mut world = Self {
-            random: Random(seed),
+            random: Random::new(seed),
             loss_percent,
             now,
             caller: Transactions::new(TransactionConfig::default(), seed),
@@ -642,9 +633,13 @@ impl World {
             let side = if to_called { &mut self.caller } else { &mut self.called };
             while let Some((bytes, _)) = side.poll_transmit() {
                 self.sent += 1;
-                if self.random.below(100) >= self.loss_percent {
-                    let delay = Duration::from_millis(1 + self.random.below(300));
-                    self.network.insert((self.now + delay, self.sent), (to_called, bytes));
+                if self.random.draw() % 100 < self.loss_percent {
+                    continue;
+                }
+                let copies = if self.random.draw() % 100 < TWICE_PERCENT { 2 } else { 1 };
+                for copy in 0..copies {
+                    let delay = Duration::from_millis(1 + self.random.draw() % 300);
+                    self.network.insert((self.now + delay, 2 * self.sent + copy), (to_called, bytes.clone()));
                 }
             }
         }
@@ -653,7 +648,7 @@ impl World {
 
 #[test]
 fn calls_end_the_same_way_on_both_sides_over_a_lossy_network() {
-    for seed in 0..150 {
+    soak::sweep("transactions over a lossy network", |seed| {
         for loss in [0, 10, 30] {
             let answered = World::run(seed, loss, Act::Answer);
             let context = format!("seed {seed} loss {loss} {answered:?}");
@@ -683,5 +678,5 @@ fn calls_end_the_same_way_on_both_sides_over_a_lossy_network() {
             assert_eq!(options.finals.len() + usize::try_from(options.timeouts).unwrap(), 1, "{context}");
             assert!(options.timeouts == 0 || loss > 0, "{context}");
         }
-    }
+    });
 }

@@ -7,6 +7,7 @@ use media_engine::Side;
 use model::cause::ReleaseCause;
 use model::event::fact::{Fact, Party, ReleasedBy};
 use sip_message::Method;
+use testkit::soak;
 
 use super::{ALICE, BACKUP, BOB, Behaviour, CARRIER, Disk, Leg, MALLORY, Network, OFFER, OnChange, Sim, session};
 use crate::directory::{Account, DirectoryEntry, Subscriber, Trunk};
@@ -452,12 +453,9 @@ fn storm(seed: u64) -> Storm {
 
 #[test]
 fn every_call_has_one_end_whatever_the_network_does() {
-    // The long run is asked for by TANDEM_SOAK.
-    let seeds = if std::env::var_os("TANDEM_SOAK").is_some() { 10_000 } else { 200 };
+    let storms = soak::sweep("calls over a bad network", storm);
     let (mut counts, mut changes, mut failovers) = (BTreeMap::new(), BTreeMap::new(), 0);
-    for seed in 1..=seeds {
-        println!("seed {seed}");
-        let storm = storm(seed);
+    for storm in storms.into_values() {
         for kind in storm.kinds {
             *counts.entry(kind).or_insert(0) += 1;
         }

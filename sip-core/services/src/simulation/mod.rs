@@ -7,6 +7,7 @@ mod phone;
 mod races;
 mod registrar;
 mod registrations;
+mod seeded;
 mod sessions;
 mod torture;
 mod trunks;
@@ -172,17 +173,19 @@ enum Event {
     Committed { shard: u16, token: Token, good: bool },
 }
 
-/// The network: how long a datagram takes, and how many of a thousand get lost or come twice.
+/// The network: how long a datagram takes, how many of a thousand get lost, how many come more than once, and how often
+/// such a one comes.
 #[derive(Debug, Clone, Copy)]
 pub struct Network {
     pub delay_ms: (u64, u64),
     pub lost: u64,
-    pub twice: u64,
+    pub repeated: u64,
+    pub copies: u64,
 }
 
 impl Network {
-    pub const GOOD: Self = Self { delay_ms: (1, 1), lost: 0, twice: 0 };
-    pub const BAD: Self = Self { delay_ms: (1, 80), lost: 100, twice: 50 };
+    pub const GOOD: Self = Self { delay_ms: (1, 1), lost: 0, repeated: 0, copies: 2 };
+    pub const BAD: Self = Self { delay_ms: (1, 80), lost: 100, repeated: 50, copies: 2 };
 }
 
 pub struct Sim {
@@ -198,6 +201,8 @@ pub struct Sim {
     pub trunk_changes: Vec<(bool, TrunkReason)>,
     journal: Arc<Mutex<JournalState>>,
     relay: Arc<Mutex<RelayState>>,
+    /// Datagrams that the cores have got and sent.
+    pub traffic: (u64, u64),
     queue: BTreeMap<(Instant, u64), Event>,
     serial: u64,
     random: u64,
@@ -263,6 +268,7 @@ impl Sim {
             trunk_changes: Vec::new(),
             journal,
             relay,
+            traffic: (0, 0),
             queue: BTreeMap::new(),
             serial: 0,
             random: seed | 1,
@@ -292,7 +298,7 @@ impl Sim {
     fn transmit(&mut self, from: SocketAddr, to: SocketAddr, bytes: &Bytes) {
         let copies = match self.random(1_000) {
             r if r < self.network.lost => 0,
-            r if r < self.network.lost + self.network.twice => 2,
+            r if r < self.network.lost + self.network.repeated => self.network.copies,
             _ => 1,
         };
         for _ in 0..copies {
@@ -307,7 +313,10 @@ impl Sim {
         for index in 0..self.cores.len() {
             while let Some(output) = self.cores[index].poll() {
                 match output {
-                    Output::Transmit { bytes, peer } => self.transmit(SERVER, peer.remote, &bytes),
+                    Output::Transmit { bytes, peer } => {
+                        self.traffic.1 += 1;
+                        self.transmit(SERVER, peer.remote, &bytes);
+                    }
                     Output::RegistrationChanged(change) => self.registrations.push(change),
                     Output::TrunkState { up, reason, .. } => self.trunk_changes.push((up, reason)),
                 }
@@ -380,6 +389,7 @@ impl Sim {
 
     pub fn deliver(&mut self, bytes: Bytes, from: SocketAddr) {
         let (peer, now) = (Peer::udp(from, 0), self.now);
+        self.traffic.0 += 1;
         match Message::parse_datagram(bytes) {
             Ok(message) => {
                 let owner = shard::of_message(&message, u16::try_from(self.cores.len()).unwrap());

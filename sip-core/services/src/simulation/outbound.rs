@@ -154,7 +154,7 @@ fn a_call_to_our_contact_is_the_carriers_wherever_it_comes_from() {
 
 #[test]
 fn a_bad_network_does_not_keep_us_away() {
-    for seed in 1..=50 {
+    testkit::soak::sweep("registration over a bad network", |seed| {
         let (world, trunk) = registering(120);
         let mut sim = Sim::with(4, seed, ServicesConfig::default(), world);
         sim.network = Network::BAD;
@@ -163,5 +163,5 @@ fn a_bad_network_does_not_keep_us_away() {
         sim.run(3_600_000);
         let state = sim.shared.trunks.registration(trunk.id);
         assert!(matches!(state, Some(RegistrationState::Registered { .. })), "seed {seed}: {state:?}");
-    }
+    });
 }

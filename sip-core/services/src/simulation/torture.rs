@@ -209,8 +209,7 @@ fn status(core: &mut Core, now: Now, octets: &Bytes) -> Option<u16> {
 }
 
 fn octets(name: &str) -> Bytes {
-    let path = format!("{}/../corpus/{name}.dat", env!("CARGO_MANIFEST_DIR"));
-    Bytes::from(std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}")))
+    Bytes::from(testkit::torture::octets(name))
 }
 
 /// The request again, with credentials and another branch.
@@ -256,14 +255,7 @@ fn every_torture_message_is_answered_as_it_should_be() {
 
 #[test]
 fn no_torture_message_is_left_out() {
-    let mut names = std::collections::BTreeSet::new();
-    for rfc in ["rfc4475", "rfc5118"] {
-        let folder = format!("{}/../corpus/{rfc}", env!("CARGO_MANIFEST_DIR"));
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let stem = entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
-            names.insert(format!("{rfc}/{stem}"));
-        }
-    }
+    let names = testkit::torture::names();
     assert_eq!(names, VERDICTS.iter().map(|(name, _)| (*name).to_owned()).collect());
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use testkit::{Random, soak, torture};
+
 use super::*;
 
 /// Datagrams of a short run: one second's worth.
@@ -14,35 +16,6 @@ const CALLS: u64 = 25;
 const BURST: u64 = 200;
 const BURST_PERIOD: Duration = Duration::from_millis(10);
 const SEED: u64 = 0x6a72_6261;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn octets(&mut self, octets: &mut Vec<u8>) {
-        octets.clear();
-        let length = usize::try_from(self.next() % 600).unwrap();
-        while octets.len() < length {
-            octets.extend_from_slice(&self.next().to_le_bytes());
-        }
-        // A part of them looks like SIP for a while.
-        let start: &[u8] = match self.next() % 8 {
-            0 => b"INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n",
-            1 => b"SIP/2.0 200 OK\r\nVia: x\r\n",
-            2 => b"REGISTER sip:alpha.example SIP/2.0\r\nContent-Length: 99999999999999999999\r\n\r\n",
-            _ => b"",
-        };
-        octets.splice(0..0, start.iter().copied());
-    }
-}
 
 /// Ends the repetitions, however the test ends.
 struct Done<'a>(&'a AtomicBool);
@@ -57,7 +30,7 @@ impl Drop for Done<'_> {
 fn random_datagrams_fail_no_call() {
     let rig = start(Vec::new());
     let server = rig.node.local_addrs()[0];
-    let wanted = if std::env::var_os("TANDEM_SOAK").is_some() { DATAGRAMS_SOAK } else { DATAGRAMS };
+    let wanted = if soak::is_long() { DATAGRAMS_SOAK } else { DATAGRAMS };
     let (sent, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let pace = (Mutex::new(()), Condvar::new());
     let (mut alice, mut bob) = (Phone::new("alice", &rig), Phone::new("bob", &rig));
@@ -66,11 +39,10 @@ fn random_datagrams_fail_no_call() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let (mut random, mut octets) = (Random(SEED), Vec::new());
+            let mut random = Random::new(SEED);
             while sent.load(Ordering::Relaxed) < wanted {
                 for _ in 0..BURST {
-                    random.octets(&mut octets);
-                    socket.send_to(&octets, server).unwrap();
+                    socket.send_to(&torture::sip_noise(&mut random), server).unwrap();
                 }
                 sent.fetch_add(BURST, Ordering::Relaxed);
                 // Nobody notifies: this sets the rate.
