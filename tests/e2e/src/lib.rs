@@ -5,6 +5,7 @@
 //! daemon; everything goes through the program's own faces, and through its files once it is dead.
 
 pub mod baresip;
+pub mod hostile;
 pub mod ledger;
 pub mod load;
 pub mod page_shell;

@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ENGINE_ID: &str = "1.3.6.1.6.3.10.2.1.1.0";
 const BOOTS: &str = "1.3.6.1.6.3.10.2.1.2.0";
 
-struct Served {
-    agent: Agent,
+pub(super) struct Served {
+    pub(super) agent: Agent,
     alarms: NodeAlarms,
     sender: Arc<Sender>,
     db: db::Db,
@@ -31,7 +31,7 @@ struct Served {
     dir: tempfile::TempDir,
 }
 
-fn config() -> SnmpConfig {
+pub(super) fn config() -> SnmpConfig {
     let mut config = SnmpConfig::default();
     let user = |password: &str| SnmpUserConfig::new(Authentication::Sha256, password, Privacy::Aes128, "private12");
     config.users.insert("noc".to_owned(), user("authentic1"));
@@ -50,7 +50,7 @@ fn config() -> SnmpConfig {
     config
 }
 
-async fn serve(config: &SnmpConfig) -> Served {
+pub(super) async fn serve(config: &SnmpConfig) -> Served {
     serve_in(config, tempfile::tempdir().unwrap()).await
 }
 
@@ -70,7 +70,7 @@ async fn serve_in(config: &SnmpConfig, dir: tempfile::TempDir) -> Served {
 }
 
 impl Served {
-    async fn observe(&self, names: &[String]) {
+    pub(super) async fn observe(&self, names: &[String]) {
         let condition = |name: &String| Condition {
             alarm_type: AlarmType::TrunkDown,
             resource: format!("trunk:{name}"),
@@ -87,7 +87,7 @@ impl Served {
         ask(self.agent.local_addr(), program, credentials, rest).await
     }
 
-    async fn end(self) -> tempfile::TempDir {
+    pub(super) async fn end(self) -> tempfile::TempDir {
         self.agent.stop().await;
         drop((self.alarms, self.sender));
         self.db.close().await;

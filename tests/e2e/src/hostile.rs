@@ -1,0 +1,250 @@
+//! What strangers do to a daemon: datagrams at a rate, connections that say nothing or hardly anything; and what the
+//! daemon holds of memory, descriptors and log meanwhile.
+//!
+//! Strangers come from other hosts of the loopback network than the peers of the calls, as strangers do.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use testkit::{Random, torture};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+/// Datagrams of each kind that are made beforehand: the sending thread should send, not draw.
+const POOL: usize = 8_192;
+/// Datagrams of one burst, and how often one is sent: 20,000 a second.
+const BURST: u64 = 200;
+const BURST_PERIOD: Duration = Duration::from_millis(10);
+/// How often a slow connection says one more octet.
+const OCTET_PERIOD: Duration = Duration::from_secs(1);
+/// How soon a connection that was closed is opened again.
+const REOPEN: Duration = Duration::from_millis(200);
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Resident memory, KiB.
+    pub resident_kib: u64,
+    /// The most that was ever resident, KiB.
+    pub peak_kib: u64,
+    /// Open descriptors.
+    pub descriptors: usize,
+}
+
+impl Held {
+    /// What the process with this number holds now.
+    ///
+    /// # Panics
+    /// When there is no such process.
+    #[must_use]
+    pub fn by(process: u32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process is there");
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux tells it");
+            line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+        };
+        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).expect("it can be listed").count();
+        Self { resident_kib: kib("VmRSS:"), peak_kib: kib("VmHWM:"), descriptors }
+    }
+}
+
+/// The UDP ports that a process has bound, but for one: those of its media.
+///
+/// # Panics
+/// When there is no such process.
+#[must_use]
+pub fn media_ports(process: u32, sip: u16) -> Vec<u16> {
+    let folder = std::fs::read_dir(format!("/proc/{process}/fd")).expect("the process is there");
+    let links = folder.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let inode = |link: std::path::PathBuf| {
+        link.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')).map(str::to_owned)
+    };
+    let sockets: std::collections::BTreeSet<String> = links.filter_map(inode).collect();
+    let table = std::fs::read_to_string(format!("/proc/{process}/net/udp")).expect("Linux tells it");
+    let ports = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
+        (sockets.contains(*fields.get(9)?) && port != sip).then_some(port)
+    });
+    ports.collect()
+}
+
+/// Lines of a log.
+#[must_use]
+pub fn lines(log: &Path) -> usize {
+    std::fs::read(log).unwrap_or_default().iter().filter(|octet| **octet == b'\n').count()
+}
+
+/// Datagrams at 20,000 a second, half to the SIP port and half to media ports, from a thread of its own.
+#[derive(Debug)]
+pub struct Attack {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Attack {
+    /// Begins; ends after so many datagrams, or when this is dropped.
+    ///
+    /// # Panics
+    /// When no socket can be had.
+    #[must_use]
+    pub fn start(seed: u64, server: SocketAddr, media: Vec<u16>, datagrams: u64) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&sent));
+        // Several sources: one address would be one flow.
+        let sources: Vec<UdpSocket> = (0..8).map(|n| UdpSocket::bind((stranger(n), 0)).expect("a socket")).collect();
+        let thread = std::thread::spawn(move || {
+            let mut random = Random::new(seed);
+            let mutator = torture::mutator();
+            let sip: Vec<Vec<u8>> = (0..POOL)
+                .map(|n| if n % 2 == 0 { torture::sip_noise(&mut random) } else { mutator.mutated(&mut random) })
+                .collect();
+            let rtp: Vec<Vec<u8>> = (0..POOL)
+                .map(|n| if n % 2 == 0 { torture::rtp_noise(&mut random) } else { false_audio(&mut random) })
+                .collect();
+            let pace = (std::sync::Mutex::new(()), std::sync::Condvar::new());
+            while count.load(Ordering::Relaxed) < datagrams && !stopped.load(Ordering::Relaxed) {
+                for n in 0..BURST {
+                    let socket = random.pick(&sources);
+                    let (octets, to) = if n % 2 == 0 || media.is_empty() {
+                        (random.pick(&sip), server)
+                    } else {
+                        (random.pick(&rtp), SocketAddr::new(server.ip(), *random.pick(&media)))
+                    };
+                    // A full buffer of ours is a datagram that was lost on the way.
+                    drop(socket.send_to(octets, to));
+                }
+                count.fetch_add(BURST, Ordering::Relaxed);
+                // Nobody notifies: this sets the rate.
+                let guard = pace.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                drop(pace.1.wait_timeout(guard, BURST_PERIOD));
+            }
+        });
+        Self { stop, sent, thread: Some(thread) }
+    }
+
+    /// Datagrams that were sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether all were sent.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Attack {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say: a panic of it is seen in what was sent.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A good packet of PCMU, from a wrong place.
+fn false_audio(random: &mut Random) -> Vec<u8> {
+    let mut packet = random.octets(172);
+    packet[0] = 0x80;
+    packet[1] = 0;
+    packet
+}
+
+/// A host that takes part in no call.
+fn stranger(n: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 66, 1 + n))
+}
+
+/// How a connection wastes a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waste {
+    /// It says nothing.
+    Idle,
+    /// It says one octet of these a second.
+    Slow(&'static [u8]),
+}
+
+/// Connections that are held open, and opened again when the server closes them.
+#[derive(Debug)]
+pub struct Connections {
+    open: Arc<AtomicU64>,
+    opened: Arc<AtomicU64>,
+    tasks: JoinSet<()>,
+}
+
+impl Connections {
+    /// Opens so many, an eighth from each of eight hosts.
+    #[must_use]
+    pub fn open(server: SocketAddr, count: usize, waste: Waste) -> Self {
+        let (open, opened) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let mut tasks = JoinSet::new();
+        for host in (0..8_u8).cycle().take(count) {
+            let (open, opened) = (Arc::clone(&open), Arc::clone(&opened));
+            tasks.spawn(async move {
+                let mut reopen = tokio::time::interval(REOPEN);
+                loop {
+                    reopen.tick().await;
+                    let Ok(stream) = connect(stranger(host), server).await else { continue };
+                    open.fetch_add(1, Ordering::Relaxed);
+                    opened.fetch_add(1, Ordering::Relaxed);
+                    hold(stream, waste).await;
+                    open.fetch_sub(1, Ordering::Relaxed);
+                }
+            });
+        }
+        Self { open, opened, tasks }
+    }
+
+    /// How many are open now.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// How many were opened in all.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Closes them.
+    pub async fn close(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn connect(from: IpAddr, server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(server).await
+}
+
+/// Until the server closes it.
+async fn hold(mut stream: TcpStream, waste: Waste) {
+    let (mut read, mut write) = stream.split();
+    let mut octets = [0; 1_024];
+    let closed = async { while matches!(read.read(&mut octets).await, Ok(1..)) {} };
+    let say = async {
+        let Waste::Slow(text) = waste else { return std::future::pending().await };
+        let mut pace = tokio::time::interval(OCTET_PERIOD);
+        for octet in text.iter().cycle() {
+            pace.tick().await;
+            if write.write_all(&[*octet]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = closed => {}
+        () = say => {}
+    }
+}
