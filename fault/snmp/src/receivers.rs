@@ -401,14 +401,9 @@ impl LossyPath {
         far.connect(receiver).await.unwrap();
         let (address, forwarded) = (near.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
         let counted = Arc::clone(&forwarded);
-        let mut state = seed;
-        let mut kept = move || {
-            // SplitMix64: the same datagrams are lost on every run
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z ^ (z >> 31)) % 100 >= lost_of_100
-        };
+        // The same datagrams are lost on every run.
+        let mut random = testkit::Random::new(seed);
+        let mut kept = move || random.draw() % 100 >= lost_of_100;
         let task = tokio::spawn(async move {
             let (mut there, mut back) = (vec![0; 2_048], vec![0; 2_048]);
             let mut sender = None;

@@ -169,8 +169,8 @@ fn stranger(n: u8) -> IpAddr {
 pub enum Waste {
     /// It says nothing.
     Idle,
-    /// It says one octet of these a second.
-    Slow(&'static [u8]),
+    /// It says the first at once, and then one octet of the second each second.
+    Slow(&'static [u8], &'static [u8]),
 }
 
 /// Connections that are held open, and opened again when the server closes them.
@@ -234,9 +234,12 @@ async fn hold(mut stream: TcpStream, waste: Waste) {
     let mut octets = [0; 1_024];
     let closed = async { while matches!(read.read(&mut octets).await, Ok(1..)) {} };
     let say = async {
-        let Waste::Slow(text) = waste else { return std::future::pending().await };
+        let Waste::Slow(first, then) = waste else { return std::future::pending().await };
+        if write.write_all(first).await.is_err() {
+            return;
+        }
         let mut pace = tokio::time::interval(OCTET_PERIOD);
-        for octet in text.iter().cycle() {
+        for octet in then.iter().cycle() {
             pace.tick().await;
             if write.write_all(&[*octet]).await.is_err() {
                 return;

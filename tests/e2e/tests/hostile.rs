@@ -26,6 +26,7 @@ const MEDIA_CALLER: &str = "13000";
 /// Connections that waste a place, on each of the two ports.
 const IDLE: usize = 900;
 const SLOW: usize = 100;
+const SLOW_BODIES: usize = 20;
 /// Longest run on a slow machine.
 const RUN_MAX: Duration = Duration::from_secs(300);
 /// How long a good client may wait for an answer.
@@ -163,6 +164,11 @@ async fn no_call_fails_beside_hostile_input() {
     let sent = attack.sent();
     drop(attack);
     let under_attack = Held::by(process);
+    let garbage = counted(at_work, "sip_garbage_total", &[]).await;
+    let mut packets = [0; 4];
+    for (count, outcome) in packets.iter_mut().zip(["relayed", "foreign", "garbage", "idle"]) {
+        *count = counted(at_work, "tandem_media_packets_total", &[outcome]).await;
+    }
     let opened: u64 = wasted.iter().map(|(connections, _)| connections.opened()).sum();
     for (connections, _) in wasted {
         connections.close().await;
@@ -185,8 +191,12 @@ async fn no_call_fails_beside_hostile_input() {
     println!(
         "{sent} datagrams, {opened} wasted connections, {refused} refused requests, {CALLS} calls ({repeated} with \
          retransmissions), {asked} answers to a good client, the longest after {longest:?}; {written} lines of log\n\
-         before {before:?}\nunder {under_attack:?}\nafter {after:?}"
+         before {before:?}\nunder {under_attack:?}\nafter {after:?}\n\
+         {garbage} messages were garbage; packets relayed, of strangers, garbage, of no call: {packets:?}"
     );
+    // The datagrams have come to where they were sent, and to ports of calls too.
+    assert!(garbage > DATAGRAMS / 8, "{garbage}");
+    assert!(packets.iter().all(|count| *count > DATAGRAMS / 100), "{packets:?}");
     assert!(after.peak_kib <= before.peak_kib + GROWTH_MAX_KIB, "{before:?} {after:?}");
     let requests = usize::try_from(refused + asked).expect("few");
     assert!(written <= LINES_MAX + requests, "{written} lines of log, {requests} requests:\n{}", daemon.log_end());
@@ -196,18 +206,31 @@ async fn no_call_fails_beside_hostile_input() {
 
 /// Connections to both ports, with how many of each must be held at a time.
 fn waste(http: SocketAddr, sip: SocketAddr) -> Vec<(Connections, u64)> {
-    let head = b"GET /graphql?query=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    let line = b"OPTIONS sip:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    let head = Waste::Slow(b"GET /graphql?query=", b"a");
+    let body =
+        b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n";
+    let (line, lines) = (Waste::Slow(b"OPTIONS sip:", b"a"), Waste::Slow(b"OPTIONS sip:a SIP/2.0\r\n", b"Via: a\r\n"));
     let kinds = [
         (http, IDLE, Waste::Idle),
-        (http, SLOW, Waste::Slow(head)),
+        (http, SLOW, head),
         (sip, IDLE, Waste::Idle),
-        (sip, SLOW, Waste::Slow(line)),
+        (sip, SLOW / 2, line),
+        (sip, SLOW / 2, lines),
     ];
     let opened = kinds.map(|(server, count, waste)| {
         (Connections::open(server, count, waste), u64::try_from(count).expect("a small number"))
     });
-    opened.into_iter().collect()
+    // Without a token this is answered at once, and closed: it is never held.
+    let closed = (Connections::open(http, SLOW_BODIES, Waste::Slow(body, b"{")), 0);
+    opened.into_iter().chain([closed]).collect()
+}
+
+/// The sum of a counter whose line has these words, as the admin face tells it.
+async fn counted(at: &Installation, name: &str, words: &[&str]) -> u64 {
+    let text = reqwest::get(format!("http://{}/metrics", at.config.admin.listen)).await.expect("an answer");
+    let text = text.text().await.expect("a text");
+    let lines = text.lines().filter(|line| line.starts_with(name) && words.iter().all(|word| line.contains(word)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// Every call is in the books, with its media.

@@ -25,15 +25,6 @@ const SPACING: Duration = Duration::from_millis(20);
 /// How long a call may need to notice that the daemon is gone.
 const CALL_MAX: Duration = Duration::from_secs(40);
 
-/// SplitMix64: the moment of each kill, from a seed that is printed.
-fn draw(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *seed;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_caller_heard_answered_is_billed_once_on_sqlite() {
     rounds(Engine::Sqlite).await;
@@ -46,9 +37,11 @@ async fn what_a_caller_heard_answered_is_billed_once_on_postgresql() {
 
 async fn rounds(engine: Engine) {
     assert!(ENGINES.contains(&engine));
-    let rounds = if std::env::var_os("TANDEM_SOAK").is_some() { ROUNDS_SOAK } else { ROUNDS };
-    let mut seed = u64::from(std::process::id());
+    let rounds = if testkit::soak::is_long() { ROUNDS_SOAK } else { ROUNDS };
+    let seed = u64::from(std::process::id());
     println!("{engine:?}: seed {seed}");
+    // The moment of each kill is drawn from a seed that is printed.
+    let mut random = testkit::Random::new(seed);
     let at = install(engine, |config| config.media.sessions = 400).await;
     let mut daemon = at.installation.start().await.expect("the daemon starts");
     let server = at.installation.config.sip.transport.listen;
@@ -62,7 +55,7 @@ async fn rounds(engine: Engine) {
     let mut heard: BTreeSet<String> = BTreeSet::new();
     let mut calls = JoinSet::new();
     for round in 0..rounds {
-        let until_kill = Duration::from_millis(200 + draw(&mut seed) % 1_300);
+        let until_kill = Duration::from_millis(200 + random.draw() % 1_300);
         let mut spacing = tokio::time::interval(SPACING);
         let kill = tokio::time::sleep(until_kill);
         tokio::pin!(kill);
@@ -79,7 +72,7 @@ async fn rounds(engine: Engine) {
             } else {
                 world.phones[(n + 1) % 4].extension.clone()
             };
-            let talk_ms = 100 + draw(&mut seed) % 900;
+            let talk_ms = 100 + random.draw() % 900;
             if let Ok(handle) = phones.place(CallRequest::new(caller, to, talk_ms)).await {
                 calls.spawn(tokio::time::timeout(CALL_MAX, handle.outcome()));
             }
