@@ -125,6 +125,14 @@ fn no_message_is_left_out() {
     assert_eq!(torture::names(), VERDICTS.iter().map(|(name, ..)| (*name).to_owned()).collect());
 }
 
+/// The values of the URI of the one Contact.
+fn contact(message: &Message) -> (Vec<u8>, Vec<u8>) {
+    match message.contacts().next() {
+        Some(Ok(Contact::Addr(addr))) => (addr.uri.raw.to_vec(), addr.params.as_bytes().to_vec()),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn valid_messages_mean_what_the_rfc_says() {
     let wsinv = read("rfc4475/wsinv");

@@ -133,6 +133,18 @@ pub struct LoggedCall {
     seen: BTreeMap<(bool, String, String), u32>,
 }
 
+impl LoggedCall {
+    /// The start line by which the call was refused; the challenge is none.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        let mut starts = self.seen.keys().map(|(_, _, start)| start.as_str());
+        starts.find(|start| {
+            let status = start.strip_prefix("SIP/2.0 ").unwrap_or_default();
+            status.starts_with(['3', '4', '5', '6']) && !status.starts_with("407")
+        })
+    }
+}
+
 struct Line {
     at_ms: f64,
     sent: bool,
