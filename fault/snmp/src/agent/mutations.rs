@@ -76,7 +76,7 @@ fn mutated_requests_leave_the_agent_as_it_was() {
     let mutator = Mutator::new(corpus, SPICE).with_changes(1..=2);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut fast = config();
-    fast.agent.requests_per_second = 100_000;
+    fast.agent.requests_per_second = 10_000;
     let (served, strange, manager) = runtime.block_on(async {
         let served = serve(&fast).await;
         served.observe(&["carrier-a".to_owned()]).await;
