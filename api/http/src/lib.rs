@@ -25,6 +25,7 @@ pub mod route;
 mod server;
 mod shield;
 mod tls;
+mod stranger;
 
 pub use admin::{Check, MetricsHandle, Readiness, admin_router, install_metrics};
 pub use commit::commit;

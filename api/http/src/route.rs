@@ -69,5 +69,5 @@ pub fn router(deps: HttpDeps, graphql: Router) -> Router {
         .layer(from_fn(shield::time_limit))
         .layer(from_fn_with_state(shield::admission(), shield::admit))
         .layer(CatchPanicLayer::custom(shield::panicked))
-        .layer(from_fn_with_state(deps, shield::observe))
+        .layer(from_fn_with_state(shield::Observer::new(deps), shield::observe))
 }

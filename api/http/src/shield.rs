@@ -15,26 +15,52 @@ use tracing::Instrument;
 use crate::deps::HttpDeps;
 use crate::limit::{REQUEST_TIMEOUT, REQUESTS_MAX};
 use crate::problem::{self, Problem};
+use crate::stranger::Strangers;
+
+/// The route of a path that has none, in metrics and log.
+const NO_ROUTE: &str = "none";
 
 /// The response field that carries the trace.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Mints the trace, logs the request once, counts it, and finishes problems.
-pub(crate) async fn observe(State(deps): State<HttpDeps>, mut request: Request, next: Next) -> Response {
+/// What [`observe`] works with.
+#[derive(Clone)]
+pub(crate) struct Observer {
+    deps: HttpDeps,
+    strangers: Arc<Strangers>,
+}
+
+impl Observer {
+    /// One for a router.
+    pub(crate) fn new(deps: HttpDeps) -> Self {
+        Self { deps, strangers: Arc::default() }
+    }
+}
+
+/// Mints the trace, logs the request once, counts it, and finishes problems. Strangers have a line together.
+pub(crate) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+    let Observer { deps, strangers } = observer;
     let trace = TraceId::new(&*deps.ids);
     let begun = deps.clock.now().mono;
     let method = known(request.method());
     // the pattern, not the path: identifiers stay out of metrics and logs
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |p| p.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| NO_ROUTE.to_owned(), |p| p.as_str().to_owned());
     request.extensions_mut().insert(trace);
     let span = tracing::info_span!("http", %trace, method, route);
     let response = next.run(request).instrument(span.clone()).await;
     let mut response = problem::finish(response, trace);
     let status = response.status();
     let took = deps.clock.now().mono.saturating_duration_since(begun);
-    span.in_scope(|| {
-        tracing::info!(status = status.as_u16(), duration_ms = took.as_secs_f64() * 1_000.0, "request answered");
-    });
+    let duration_ms = took.as_secs_f64() * 1_000.0;
+    if status == StatusCode::UNAUTHORIZED || route == NO_ROUTE {
+        span.in_scope(|| tracing::debug!(status = status.as_u16(), duration_ms, "request answered"));
+        if let Some(count) = strangers.count(deps.clock.now().mono) {
+            tracing::info!(count, "requests without a good token, or to no route, were refused");
+        }
+    } else {
+        span.in_scope(|| tracing::info!(status = status.as_u16(), duration_ms, "request answered"));
+    }
     let labels = [("method", method.to_owned()), ("route", route), ("status", status.as_str().to_owned())];
     metrics::counter!("tandem_http_requests_total", &labels).increment(1);
     metrics::histogram!("tandem_http_request_duration_seconds", &labels).record(took.as_secs_f64());

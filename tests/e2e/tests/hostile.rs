@@ -31,6 +31,8 @@ const SLOW: usize = 100;
 const SLOW_BODIES: usize = 20;
 /// Longest run on a slow machine.
 const RUN_MAX: Duration = Duration::from_secs(300);
+/// A demonstration's patience is meant for a few calls: so many times as much for these, on a slow machine.
+const SETTLE_WAITS_MAX: u32 = 8;
 /// How long a good client may wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// What the daemon may hold more at its peak, KiB: buffers of two thousand connections, the bodies that it refuses, the
@@ -191,7 +193,14 @@ async fn no_call_fails_beside_hostile_input() {
     assert!(sent >= DATAGRAMS, "{sent}");
     assert!(longest <= ANSWER_MAX, "a good client waited {longest:?}");
 
-    tandem::demo::await_settled(at_work).await.expect("the consumers catch up");
+    let mut settled = Err("never asked".to_owned());
+    for _ in 0..SETTLE_WAITS_MAX {
+        settled = tandem::demo::await_settled(at_work).await.map_err(|error| error.to_string());
+        if settled.is_ok() {
+            break;
+        }
+    }
+    assert_eq!(settled, Ok(()), "the consumers catch up");
     // Idle connections of good clients may stay: no more than a handful.
     wait_until(RUN_MAX, async || Held::by(process).descriptors <= before.descriptors + 16).await;
     let after = Held::by(process);

@@ -1,0 +1,47 @@
+//! Requests that nobody answers for: without a good token, or to no route. Anybody can send them at will, so they have
+//! one line of the log together, not one each.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// At most one line about them in this time.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
+
+/// Counts them between lines.
+#[derive(Debug, Default)]
+pub(crate) struct Strangers(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    since: u64,
+}
+
+impl Strangers {
+    /// Counts one; how many there were since the last line, when it is time for the next.
+    pub(crate) fn count(&self, now: Instant) -> Option<u64> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.since = told.since.saturating_add(1);
+        if told.at.is_some_and(|at| now.saturating_duration_since(at) < LOG_PERIOD) {
+            return None;
+        }
+        told.at = Some(now);
+        Some(std::mem::take(&mut told.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::time::Clock as _;
+
+    #[test]
+    fn many_have_a_line_now_and_then_and_none_is_lost() {
+        let (strangers, start) = (Strangers::default(), testkit::ManualClock::default().now().mono);
+        let at = |ms| strangers.count(start + Duration::from_millis(ms));
+        assert_eq!(
+            [at(0), at(1), at(9_999), at(10_000), at(10_001), at(40_000)],
+            [Some(1), None, None, Some(3), None, Some(2)]
+        );
+    }
+}
