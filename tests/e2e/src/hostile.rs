@@ -19,6 +19,8 @@ const POOL: usize = 8_192;
 /// Datagrams of one burst, and how often one is sent: 20,000 a second.
 const BURST: u64 = 200;
 const BURST_PERIOD: Duration = Duration::from_millis(10);
+/// How long a burst may wait to be read; then the next goes out all the same.
+const READ_WAIT: Duration = Duration::from_millis(200);
 /// How often a slow connection says one more octet.
 const OCTET_PERIOD: Duration = Duration::from_secs(1);
 /// How soon a connection that was closed is opened again.
@@ -80,6 +82,9 @@ pub fn lines(log: &Path) -> usize {
 }
 
 /// Datagrams at 20,000 a second, half to the SIP port and half to media ports, from a thread of its own.
+///
+/// On a machine that is too busy for that it is as many as are read: what overflows the buffer of a socket never meets
+/// the daemon, and takes the datagrams of good peers with it.
 #[derive(Debug)]
 pub struct Attack {
     stop: Arc<AtomicBool>,
@@ -109,8 +114,9 @@ impl Attack {
                 .collect();
             let pace = (std::sync::Mutex::new(()), std::sync::Condvar::new());
             while count.load(Ordering::Relaxed) < datagrams && !stopped.load(Ordering::Relaxed) {
+                // One source for the burst: it reaches one shard, and the question after it comes after it.
+                let socket = random.pick(&sources);
                 for n in 0..BURST {
-                    let socket = random.pick(&sources);
                     let (octets, to) = if n % 2 == 0 || media.is_empty() {
                         (random.pick(&sip), server)
                     } else {
@@ -119,7 +125,8 @@ impl Attack {
                     // A full buffer of ours is a datagram that was lost on the way.
                     drop(socket.send_to(octets, to));
                 }
-                count.fetch_add(BURST, Ordering::Relaxed);
+                let burst = count.fetch_add(BURST, Ordering::Relaxed);
+                await_read(socket, server, burst);
                 // Nobody notifies: this sets the rate.
                 let guard = pace.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 drop(pace.1.wait_timeout(guard, BURST_PERIOD));
@@ -147,6 +154,29 @@ impl Drop for Attack {
         if let Some(thread) = self.thread.take() {
             // It has nothing to say: a panic of it is seen in what was sent.
             drop(thread.join());
+        }
+    }
+}
+
+/// Asks (OPTIONS), and waits a while for the answer: then what was sent before has been read.
+fn await_read(socket: &UdpSocket, server: SocketAddr, number: u64) {
+    let Ok(from) = socket.local_addr() else { return };
+    let call_id = format!("probe-{number}-{}", from.port());
+    let question = format!(
+        "OPTIONS sip:{server} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{number}x{}\r\nMax-Forwards: 70\r\n\
+         From: <sip:probe@{from}>;tag=p\r\nTo: <sip:{server}>\r\nCall-ID: {call_id}\r\nCSeq: 1 OPTIONS\r\n\
+         Content-Length: 0\r\n\r\n",
+        from.port()
+    );
+    drop(socket.send_to(question.as_bytes(), server));
+    drop(socket.set_read_timeout(Some(READ_WAIT)));
+    let mut answer = [0; 2_048];
+    // Answers to what else was sent come first: no more than were sent in a few bursts.
+    for _ in 0..8 * BURST {
+        let Ok(octets) = socket.recv(&mut answer) else { return };
+        let answer = answer.get(..octets).unwrap_or_default();
+        if answer.windows(call_id.len()).any(|part| part == call_id.as_bytes()) {
+            return;
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Hostile input beside a hundred calls a second: a million datagrams at SIP and media ports, two thousand connections that
 //! waste their places, documents and bodies that no client sends. No call fails, everything is billed, and the daemon
 //! holds no more afterwards than before.
-#![expect(clippy::print_stdout, reason = "a test that passes says what it measured")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const SEED: u64 = 0x20_0000;
 /// Calls, at 100 a second: for as long as the datagrams take.
 const CALLS: usize = 5_500;
 const RATE: &str = "100";
+/// The shortest talk of the scenario, less what its clock may be off.
+const TALK_MIN_MS: i64 = 900;
 /// Calls that are up at a time, at most: on a machine that is too slow for the rate, it falls.
 const CALLS_UP_MAX: &str = "300";
 /// First media ports of the two sides; the caller's take a few for each call that is up.
@@ -30,7 +32,7 @@ const IDLE: usize = 900;
 const SLOW: usize = 100;
 const SLOW_BODIES: usize = 20;
 /// Longest run on a slow machine.
-const RUN_MAX: Duration = Duration::from_secs(300);
+const RUN_MAX: Duration = Duration::from_secs(600);
 /// A demonstration's patience is meant for a few calls: so many times as much for these, on a slow machine.
 const SETTLE_WAITS_MAX: u32 = 8;
 /// How long a good client may wait for an answer.
@@ -140,8 +142,7 @@ async fn no_call_fails_beside_hostile_input() {
     let registered = tokio::time::timeout(RUN_MAX, register.wait()).await.expect("in time").expect("sipp ran");
     assert!(registered.success(), "{}", bench.errors("register"));
     let calls = CALLS.to_string();
-    let mut callee =
-        bench.start("callee", "callee.csv", callee_port, server, &["-m", &calls, "-rtp_echo", "-mp", MEDIA_CALLEE]);
+    let callee = bench.start("callee", "callee.csv", callee_port, server, &["-rtp_echo", "-mp", MEDIA_CALLEE]);
 
     let (before, lines_before) = (Held::by(process), lines(&at_work.log_file));
     let http = at_work.config.http.listen;
@@ -183,13 +184,16 @@ async fn no_call_fails_beside_hostile_input() {
     let log = bench.calls("caller");
     let answered = log.values().filter(|call| call.answered_ms.is_some()).count();
     let repeated = log.values().filter(|call| call.retransmissions).count();
-    let mut refusals = std::collections::BTreeMap::new();
+    let mut refusals = BTreeMap::new();
     for refusal in log.values().filter_map(LoggedCall::refusal) {
         *refusals.entry(refusal).or_insert(0) += 1;
     }
     assert_eq!((log.len(), answered), (CALLS, CALLS), "{refusals:?}\n{}", bench.errors("caller"));
-    let done = tokio::time::timeout(RUN_MAX, callee.wait()).await;
-    assert!(matches!(done, Ok(Ok(status)) if status.success()), "{done:?}\n{}", bench.errors("callee"));
+    let hung_up = log.values().filter(|call| call.bye_ms.is_some()).count();
+    assert_eq!(hung_up, CALLS, "every call is hung up by its caller:\n{}", bench.errors("caller"));
+    // The callee goes when it likes: when it is late itself, it judges repetitions wrongly. The books tell how the calls
+    // went.
+    drop(callee);
     assert!(sent >= DATAGRAMS, "{sent}");
     assert!(longest <= ANSWER_MAX, "a good client waited {longest:?}");
 
@@ -266,5 +270,6 @@ async fn audit(at: &Installation) {
     for (id, call) in &journal {
         let heard_max = u64::try_from(call.duration_ms / 10 + 100).expect("no negative duration");
         assert!(call.packets_received <= heard_max, "{id}: {call:?}");
+        assert!(call.duration_ms >= TALK_MIN_MS && !call.estimated, "{id}: {call:?}");
     }
 }
