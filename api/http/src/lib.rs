@@ -24,8 +24,8 @@ mod reports;
 pub mod route;
 mod server;
 mod shield;
-mod tls;
 mod stranger;
+mod tls;
 
 pub use admin::{Check, MetricsHandle, Readiness, admin_router, install_metrics};
 pub use commit::commit;

@@ -24,9 +24,9 @@ use tokio::sync::watch;
 
 use crate::config::{Config, MailTls};
 use crate::reload::Reload;
+use crate::wiring::billing_detector::BillingDetector;
 use crate::wiring::certificate::CertificateDetector;
 use crate::wiring::clock_step::{ClockDetector, ClockWatch};
-use crate::wiring::billing_detector::BillingDetector;
 use crate::wiring::consumers::{BATCH_MAX, ConsumerLags, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
 use crate::wiring::detectors::{Detectors, ReportDetector};
 use crate::wiring::directory::{BATCH_PERIOD, DirectoryFeed};

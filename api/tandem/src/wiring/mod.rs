@@ -1,8 +1,8 @@
 //! Where one folder's port meets another's implementation.
 
+pub mod billing_detector;
 pub mod certificate;
 pub mod clock_step;
-pub mod billing_detector;
 pub mod consumers;
 pub mod detectors;
 pub mod directory;
