@@ -44,7 +44,7 @@ fn the_command_tells_what_is_damaged() {
     std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
     let (journal, _) = Journal::open(&config.node.data_dir, Arc::new(ManualClock::default()), "0.1.0").unwrap();
     for n in 0..RECORDS {
-        let fact = Fact::Heartbeat(Heartbeat { at: Timestamp(i64::from(n)), calls_up: n });
+        let fact = Fact::Heartbeat(Heartbeat { at: Timestamp(i64::from(n)), calls_up: n, stopping: Some(n % 2 == 0) });
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         journal.append(&fact, Some(Box::new(move |durable| tell.send(durable).unwrap()))).unwrap();
         assert!(told.recv().unwrap());

@@ -34,7 +34,7 @@ fn fact(n: u32) -> Fact {
             at: Timestamp(i64::from(n)),
             version: "x".repeat(usize::try_from(n % 90).unwrap()),
         }),
-        _ => Fact::Heartbeat(Heartbeat { at: Timestamp(i64::from(n)), calls_up: n }),
+        _ => Fact::Heartbeat(Heartbeat { at: Timestamp(i64::from(n)), calls_up: n, stopping: None }),
     }
 }
 
