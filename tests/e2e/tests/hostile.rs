@@ -52,7 +52,9 @@ struct Refusals {
 
 impl Refusals {
     fn new(at: &Installation) -> Self {
-        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_MAX * 2).build().expect("a client");
+        // A connection for each: one on which a body was refused is closed by the server, at a moment of its own.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(ANSWER_MAX * 2);
+        let http = http.build().expect("a client");
         Self { http, url: format!("{}/graphql", at.base_url()), token: at.token.expose().clone() }
     }
 
