@@ -39,6 +39,13 @@ impl LogControl {
     pub fn set_level(&self, level: &str) -> Result<(), LevelError> {
         Ok(self.0.reload(filter(level)?)?)
     }
+
+    /// The most that the filter in force lets through. `tracing::enabled!` would ask what all subscribers of the process
+    /// want together, those of other tests too.
+    #[cfg(test)]
+    pub(crate) fn max_level(&self) -> Option<tracing::level_filters::LevelFilter> {
+        self.0.with_current(tracing_subscriber::Layer::<Registry>::max_level_hint).ok().flatten()
+    }
 }
 
 /// Installs the subscriber of the process. A second call changes nothing.

@@ -1,7 +1,7 @@
 //! The figures of `make bench`: what one core holds, beside the peers in the same seat and the same run.
 //!
-//! `figures [SECTION…]` runs all sections or the named ones; see [`SECTIONS`]. Figures of both sides come alternately,
-//! `RUNS` times each; what is printed is the median, and the spread behind it.
+//! `figures [SECTION…]` runs all sections or the named ones; see [`SECTIONS`]. CPU and latency of all sides are taken
+//! alternately, `RUNS` times each; what is printed is the median, and the spread behind it. Limits come after, each once.
 #![expect(clippy::print_stdout, reason = "figures are for people")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 #![expect(clippy::cast_precision_loss, reason = "figures are for people")]
@@ -15,7 +15,7 @@ use std::process::{ExitCode, Stdio};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tandem_e2e::load::machine::{self, LOAD_CORE};
+use tandem_e2e::load::machine::{self, LOAD_CORE, Priority};
 
 /// Sections, in their order.
 const SECTIONS: [(&str, &str); 7] = [
@@ -76,7 +76,7 @@ fn report(wanted: &[String]) -> ExitCode {
 /// When it fails.
 pub fn load<Outcome: DeserializeOwned>(kind: &str, plan: &impl Serialize) -> Outcome {
     let own = std::env::current_exe().expect("a bench has an executable");
-    let mut command = machine::pinned(Path::new(&own), LOAD_CORE);
+    let mut command = machine::pinned(Path::new(&own), LOAD_CORE, Priority::RealTime);
     command.arg(kind).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("the load starts");
     let input = child.stdin.take().expect("a pipe");

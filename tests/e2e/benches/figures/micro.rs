@@ -81,16 +81,17 @@ pub fn journal() {
     for _ in 0..RUNS {
         let folder = tempfile::tempdir().expect("a folder");
         let (journal, _) = Journal::open(folder.path(), Arc::new(SystemClock), "bench").expect("a journal");
-        let durable = Arc::new(AtomicU64::new(0));
+        let (told, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         figures.push(per_second(RECORDS, || {
             for number in 0..RECORDS {
                 let mut fact = sample.clone();
                 fact.answered.setup.call = CallId::from_uuid(uuid::Uuid::from_u128(number.into()));
                 let fact = Fact::Ended(fact);
                 loop {
-                    let durable = Arc::clone(&durable);
+                    let (told, durable) = (Arc::clone(&told), Arc::clone(&durable));
                     let notify = Box::new(move |is_durable| {
                         durable.fetch_add(u64::from(is_durable), Ordering::Relaxed);
+                        told.fetch_add(1, Ordering::Release);
                     });
                     if journal.append(&fact, Some(notify)).is_ok() {
                         break;
@@ -98,10 +99,11 @@ pub fn journal() {
                     std::thread::yield_now();
                 }
             }
-            while durable.load(Ordering::Relaxed) < RECORDS {
+            while told.load(Ordering::Acquire) < RECORDS {
                 std::thread::yield_now();
             }
         }));
+        assert_eq!(durable.load(Ordering::Relaxed), RECORDS, "all are on the disk");
         journal.close();
     }
     line("written, flushed to the disk, told", "records/s", &figures);

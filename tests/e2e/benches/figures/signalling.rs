@@ -17,6 +17,15 @@ use crate::{RUNS, line, load};
 const RATE: u64 = 1_000;
 /// Seconds of a run.
 const SECONDS: u64 = 5;
+/// Seconds of the run that confirms a rate: longer than a transaction lives (64 T1 = 32 s, RFC 3261, section 17), so that
+/// as many of them end as begin.
+const SUSTAINED_SECONDS: u64 = 40;
+/// Hundredths of the rate found that are tried for so long, in turn.
+const SUSTAINED_SHARES: [u64; 5] = [100, 90, 80, 70, 60];
+/// Until the consumers have done what a run left them.
+const DRAIN_MAX: Duration = Duration::from_secs(180);
+/// Calls a second that may begin where one waits for the one before it: more than can.
+const HOLD_RATE: u64 = 1_000_000;
 /// Sessions of the relay: twenty thousand descriptors, the usual hard limit, are enough for them.
 const SESSIONS: usize = 4_000;
 /// Calls that are held for the memory of one.
@@ -24,7 +33,7 @@ const HELD: u64 = 3_000;
 /// A second try of a step, on a fresh server: against noise.
 const TRIES: usize = 2;
 /// A relay's step from one count of calls to the next.
-const MEDIA_CALLS: [u64; 8] = [300, 500, 700, 850, 1_000, 1_200, 1_400, 1_600];
+const MEDIA_CALLS: [u64; 9] = [300, 500, 700, 850, 1_000, 1_200, 1_400, 1_600, 1_800];
 
 /// Who sits in the seat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +43,28 @@ enum Who {
 }
 
 impl Who {
-    const fn name(self) -> &'static str {
+    fn name(self, unit: &Unit) -> String {
         match self {
-            Self::Kamailio(PeerSeat::Proxy) => "Kamailio, proxy",
-            Self::Kamailio(PeerSeat::CdrLine) => "Kamailio, proxy with dialog, CDR line in the log",
-            Self::Kamailio(PeerSeat::Registrar) => "Kamailio, registrar, all in memory",
-            Self::Tandem(Consumers::OtherCore) => "Tandem, B2BUA, durable; consumers on the other core",
-            Self::Tandem(Consumers::SameCore) => "Tandem, B2BUA, durable; consumers on the same core",
+            Self::Kamailio(PeerSeat::Proxy) => "Kamailio, proxy".to_owned(),
+            Self::Kamailio(PeerSeat::CdrLine) => "Kamailio, proxy with dialog, CDR line in the log".to_owned(),
+            Self::Kamailio(PeerSeat::Registrar) => "Kamailio, registrar, all in memory".to_owned(),
+            Self::Tandem(Consumers::OtherCore) => format!("Tandem, {}; consumers on the other core", unit.seat),
+            Self::Tandem(Consumers::SameCore) => format!("Tandem, {}; consumers on the same core", unit.seat),
         }
     }
+}
+
+/// What is counted.
+struct Unit {
+    /// In one word.
+    name: &'static str,
+    /// Tandem's part in it.
+    seat: &'static str,
+    what: What,
+    /// Whether the consumers of the journal get something of it.
+    consumed: bool,
+    /// Where the search begins, a second.
+    from: u64,
 }
 
 /// The throw-away installation and the addresses of the load.
@@ -58,8 +80,9 @@ struct Run {
     outcome: Outcome,
     cpu_us: f64,
     core_us: f64,
-    /// Calls a second that the consumers finished after the load had ended; none when they had kept up.
-    drained: Option<f64>,
+    /// From the begin of the load until the consumers had done all of it; none: not within [`DRAIN_MAX`], or
+    /// nobody waited.
+    stored_within: Option<Duration>,
 }
 
 impl Bench {
@@ -85,50 +108,47 @@ impl Bench {
         Plan { server, caller: self.caller, callee: self.callee, rate, count, hold: Hold::Ms(0), what }
     }
 
-    /// One run on a fresh server; none when the peer is not installed.
-    async fn run(&self, who: Who, rate: u64, what: &What) -> Option<Run> {
+    /// One run on a fresh server; none when the peer is not installed. `whole` waits for what the consumers do after it.
+    async fn run(&self, who: Who, rate: u64, seconds: u64, whole: bool, what: &What) -> Option<Run> {
+        let warm = |server| {
+            let warm: Outcome = load("generate-sip", &self.plan(server, RATE, RATE, what.clone()));
+            assert_eq!(warm.completed, warm.made, "{who:?}: {:?}", warm.refused);
+        };
         match who {
             Who::Kamailio(seat) => {
                 let peer = Peer::kamailio(&self.folder, seat, self.callee)?;
-                let plan = self.plan(peer.address, rate, rate * SECONDS, what.clone());
-                let warm: Outcome = load("generate-sip", &self.plan(peer.address, RATE, RATE, what.clone()));
-                assert_eq!(warm.completed, warm.made, "{}: {:?}", who.name(), warm.refused);
+                warm(peer.address);
                 let before = CpuTime::of(peer.id());
-                let outcome = load("generate-sip", &plan);
+                let outcome = load("generate-sip", &self.plan(peer.address, rate, rate * seconds, what.clone()));
                 let cpu_us = CpuTime::of(peer.id()).us_since(&before, |_| true);
-                Some(Run { outcome, cpu_us, core_us: cpu_us, drained: None })
+                Some(Run { outcome, cpu_us, core_us: cpu_us, stored_within: None })
             }
             Who::Tandem(consumers) => {
                 let at = &self.at.installation;
                 let seat = Seat::take(at, consumers, self.caller, self.callee).await;
                 let server = at.config.sip.transport.listen;
-                let warm: Outcome = load("generate-sip", &self.plan(server, RATE, RATE, what.clone()));
-                assert_eq!(warm.completed, warm.made, "{}: {:?}", who.name(), warm.refused);
-                await_drained(&seat).await;
-                let before = CpuTime::of(seat.id());
-                let outcome: Outcome = load("generate-sip", &self.plan(server, rate, rate * SECONDS, what.clone()));
-                let ended = Instant::now();
+                warm(server);
+                let drained = drained(&seat).await;
+                assert!(drained.is_some(), "the consumers do what is there");
+                let (begun, before) = (Instant::now(), CpuTime::of(seat.id()));
+                let outcome: Outcome = load("generate-sip", &self.plan(server, rate, rate * seconds, what.clone()));
                 let core_us = CpuTime::of(seat.id()).us_since(&before, tandem::priority::is_call_core);
-                let behind = lag(&seat).await;
-                await_drained(&seat).await;
+                let drained = if whole { drained(&seat).await } else { None };
+                let stored_within = drained.map(|at| at.duration_since(begun));
                 let cpu_us = CpuTime::of(seat.id()).us_since(&before, |_| true);
-                // Two records a call: its answer and its end.
-                let drained = (behind > RATE as f64).then(|| behind / 2.0 / ended.elapsed().as_secs_f64());
-                Some(Run { outcome, cpu_us, core_us, drained })
+                Some(Run { outcome, cpu_us, core_us, stored_within })
             }
         }
     }
 
     /// The highest rate that holds: rising by a quarter, then halving the gap twice; each step on a fresh server.
-    async fn search(&self, who: Who, from: u64, what: &What) -> Option<(u64, Option<f64>)> {
-        let (mut low, mut high, mut rate, mut drained) = (0, None, from, None);
+    async fn search(&self, who: Who, unit: &Unit) -> Option<u64> {
+        let (mut low, mut high, mut rate) = (0, None, unit.from);
         for _ in 0..16 {
             let mut holds = false;
             for _ in 0..TRIES {
-                let run = self.run(who, rate, what).await?;
-                holds = run.outcome.holds(rate);
+                holds = self.run(who, rate, SECONDS, false, &unit.what).await?.outcome.holds(rate);
                 if holds {
-                    drained = run.drained.or(drained);
                     break;
                 }
             }
@@ -144,34 +164,62 @@ impl Bench {
                 Some(high) => u64::midpoint(low, high),
             };
         }
-        Some((low, drained))
+        Some(low)
+    }
+
+    /// How much of a rate holds for longer.
+    async fn sustain(&self, who: Who, rate: u64, unit: &Unit) {
+        for share in SUSTAINED_SHARES {
+            let rate = rate * share / 100;
+            let Some(run) = self.run(who, rate, SUSTAINED_SECONDS, unit.consumed, &unit.what).await else { return };
+            if !run.outcome.holds(rate) {
+                continue;
+            }
+            println!("    {:56} {rate:>10} {}s/s", format!("and for {SUSTAINED_SECONDS} s"), unit.name);
+            let completed = run.outcome.completed as f64;
+            line("    CPU of its call core then", &format!("us a {}", unit.name), &[run.core_us / completed]);
+            if let Some(within) = run.stored_within {
+                let stored = completed / within.as_secs_f64();
+                line("    done by all consumers, from begin to end", &format!("{}s/s", unit.name), &[stored]);
+            }
+            return;
+        }
+        println!("    no share of it holds for {SUSTAINED_SECONDS} s");
     }
 }
 
-async fn lag(seat: &Seat<'_>) -> f64 {
-    seat.metric("tandem_consumer_lag_records{consumer=\"billing\"}").await
-}
-
-/// Waits until billing has read all; the gauge is set about once a second.
-async fn await_drained(seat: &Seat<'_>) {
+/// When the consumers had read all; none when they need longer than [`DRAIN_MAX`]. Their gauges are set once a step, so
+/// that only a row of zeros counts; its first one is the moment. What is stored without a consumer, as registrations
+/// are, is done by its end too.
+async fn drained(seat: &Seat<'_>) -> Option<Instant> {
+    const ROW: u32 = 12;
+    let begun = Instant::now();
     let mut period = tokio::time::interval(Duration::from_millis(100));
-    let mut quiet = 0;
-    while quiet < 12 {
+    let (mut row, mut first) = (0, begun);
+    while row < ROW {
         period.tick().await;
-        quiet = if lag(seat).await > 0.0 { 0 } else { quiet + 1 };
+        let now = Instant::now();
+        if now.duration_since(begun) > DRAIN_MAX {
+            return None;
+        }
+        if seat.lag().await > 0.0 {
+            row = 0;
+            continue;
+        }
+        if row == 0 {
+            first = now;
+        }
+        row += 1;
     }
-}
-
-fn dialled() -> What {
-    What::Calls { to: world::NUMBER.to_owned(), caller_rtp: Vec::new(), callee_rtp: Vec::new() }
+    Some(first)
 }
 
 /// Runs everybody in turn and prints CPU for each unit of work, then the highest rates.
-async fn compare(bench: &Bench, all: &[Who], what: &What, unit: &str, from: u64) {
+async fn compare(bench: &Bench, all: &[Who], unit: &Unit) {
     let mut runs: Vec<(Who, Vec<Run>)> = all.iter().map(|who| (*who, Vec::new())).collect();
     for _ in 0..RUNS {
         for (who, own) in &mut runs {
-            own.extend(bench.run(*who, RATE, what).await);
+            own.extend(bench.run(*who, RATE, SECONDS, true, &unit.what).await);
         }
     }
     for (who, own) in &runs {
@@ -179,26 +227,22 @@ async fn compare(bench: &Bench, all: &[Who], what: &What, unit: &str, from: u64)
             own.iter().map(|run| of(run) / run.outcome.completed.max(1) as f64).collect()
         };
         let failed: u64 = own.iter().map(|run| run.outcome.made - run.outcome.completed).sum();
-        println!("  {} at {RATE}/s, {failed} failed", who.name());
-        line("  CPU of the server", &format!("us a {unit}"), &each(|run| run.cpu_us));
+        println!("  {} at {RATE}/s, {failed} failed", who.name(unit));
+        line("    CPU of the server", &format!("us a {}", unit.name), &each(|run| run.cpu_us));
         if matches!(who, Who::Tandem(_)) {
-            line("  of it call core and journal", &format!("us a {unit}"), &each(|run| run.core_us));
+            line("    of it call core and journal", &format!("us a {}", unit.name), &each(|run| run.core_us));
         }
         let p99: Vec<f64> = own.iter().map(|run| run.outcome.p99_ms).collect();
-        line("  answered, 99 of 100 within", "ms", &p99);
+        line("    answered, 99 of 100 within", "ms", &p99);
     }
     for who in all {
-        match bench.search(*who, from, what).await {
-            Some((rate, drained)) => {
-                println!("  {:58} {rate:>10} {unit}s/s held (steps of about 8 %)", who.name());
-                if let Some(drained) = drained {
-                    println!(
-                        "  {:58} {drained:>10.0} calls/s usage, rating and counters stored",
-                        "  consumers behind it"
-                    );
-                }
+        let name = who.name(unit);
+        match bench.search(*who, unit).await {
+            Some(rate) => {
+                println!("  {name:58} {rate:>10} {}s/s held for {SECONDS} s (steps of about 8 %)", unit.name);
+                bench.sustain(*who, rate, unit).await;
             }
-            None => println!("  {:58} not installed: .ci/install bench", who.name()),
+            None => println!("  {name:58} not installed: .ci/install bench"),
         }
     }
 }
@@ -211,25 +255,31 @@ pub async fn calls() {
         Who::Tandem(Consumers::OtherCore),
         Who::Tandem(Consumers::SameCore),
     ];
-    compare(&bench, &all, &dialled(), "call", 2_000).await;
+    let unit = Unit { name: "call", seat: "B2BUA, durable", what: dialled(), consumed: true, from: 2_000 };
+    compare(&bench, &all, &unit).await;
 }
 
 pub async fn registrations() {
     let bench = Bench::set_up().await;
-    let what = What::Registrations { domain: world::DOMAIN.to_owned(), users: world::USERS };
     let all = [Who::Kamailio(PeerSeat::Registrar), Who::Tandem(Consumers::OtherCore), Who::Tandem(Consumers::SameCore)];
-    compare(&bench, &all, &what, "registration", 4_000).await;
+    let what = What::Registrations { domain: world::DOMAIN.to_owned(), users: world::USERS };
+    let unit =
+        Unit { name: "registration", seat: "registrar, stored behind the answer", what, consumed: false, from: 4_000 };
+    compare(&bench, &all, &unit).await;
 }
 
-/// Sets up calls that stay up, and gives the relay's ports.
-fn hold(bench: &Bench, server: SocketAddr, calls: u64, phones: &rtp::Phones) -> std::thread::JoinHandle<Outcome> {
+fn dialled() -> What {
+    What::Calls { to: world::NUMBER.to_owned(), caller_rtp: Vec::new(), callee_rtp: Vec::new() }
+}
+
+/// Sets up calls that stay up, one after the other, and gives the relay's ports.
+fn hold(bench: &Bench, server: SocketAddr, calls: u64, phones: &rtp::Phones) -> Outcome {
     let what = What::Calls {
         to: world::NUMBER.to_owned(),
         caller_rtp: phones.callers.clone(),
         callee_rtp: phones.callees.clone(),
     };
-    let plan = Plan { hold: Hold::Open, ..bench.plan(server, 2_000, calls, what) };
-    std::thread::spawn(move || load("generate-sip", &plan))
+    load("generate-sip", &Plan { hold: Hold::Open, ..bench.plan(server, HOLD_RATE, calls, what) })
 }
 
 /// CPU in microseconds for each packet: of the whole server, and of its relay.
@@ -258,48 +308,55 @@ async fn relay(bench: &Bench, tandem: bool, calls: u64, phones: &rtp::Phones) ->
     }
     let at = &bench.at.installation;
     let seat = Seat::take(at, Consumers::OtherCore, bench.caller, bench.callee).await;
-    let begun = Instant::now();
-    let held = hold(bench, at.config.sip.transport.listen, calls, phones).join().ok()?;
-    let setup_us = begun.elapsed().as_secs_f64() * 1e6 / calls as f64;
+    let held = hold(bench, at.config.sip.transport.listen, calls, phones);
     assert_eq!(held.completed, calls, "all calls are up: {:?}", held.refused);
-    Some(run(held.media, seat.id(), setup_us))
+    Some(run(held.media, seat.id(), 1e6 / held.reached))
 }
 
 pub async fn media() {
     let bench = Bench::set_up().await;
     let phones = rtp::Phones::on_free_ports().expect("free ports");
-    for tandem in [false, true] {
-        let name = if tandem { "Tandem" } else { "rtpengine, one thread, no kernel module" };
-        let mut first: Vec<MediaRun> = Vec::new();
-        for _ in 0..RUNS {
-            first.extend(relay(&bench, tandem, MEDIA_CALLS[0], &phones).await);
+    let mut first: [Vec<MediaRun>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..RUNS {
+        for (tandem, own) in [false, true].into_iter().zip(&mut first) {
+            own.extend(relay(&bench, tandem, MEDIA_CALLS[0], &phones).await);
         }
-        if first.is_empty() {
+    }
+    for (tandem, own) in [false, true].into_iter().zip(&first) {
+        let name = if tandem { "Tandem" } else { "rtpengine, one thread, no kernel module" };
+        if own.is_empty() {
             println!("  {name:58} not installed: .ci/install bench");
             continue;
         }
         println!("  {name}, {} calls", MEDIA_CALLS[0]);
-        let each = |of: fn(&MediaRun) -> f64| first.iter().map(of).collect::<Vec<_>>();
-        line("  CPU of the server", "us a packet", &each(|run| run.cpu_us));
+        let each = |of: fn(&MediaRun) -> f64| own.iter().map(of).collect::<Vec<_>>();
+        line("    CPU of the server", "us a packet", &each(|run| run.cpu_us));
         if tandem {
-            line("  of it the relay", "us a packet", &each(|run| run.relay_us));
+            line("    of it the relay", "us a packet", &each(|run| run.relay_us));
         }
-        line("  on the way, 99 of 100 within", "ms", &each(|run| run.outcome.p99_ms));
-        line("  set up, one after the other", "us a call", &each(|run| run.setup_us));
-        let (mut held, mut cpu_us) = (0, f64::NAN);
+        line("    on the way, 99 of 100 within", "ms", &each(|run| run.outcome.p99_ms));
+        let set_up = if tandem { "    set up one by one, by SIP, durable" } else { "    set up one by one, by ng" };
+        line(set_up, "us a call", &each(|run| run.setup_us));
+        let (mut held, mut cpu_us, mut limit) = (0, f64::NAN, "at least: no more was tried");
         for calls in MEDIA_CALLS {
-            let mut holding = None;
+            let mut holds = false;
             for _ in 0..TRIES {
-                holding = relay(&bench, tandem, calls, &phones).await.filter(|run| run.outcome.holds());
-                if holding.is_some() {
+                let Some(run) = relay(&bench, tandem, calls, &phones).await else { break };
+                holds = run.outcome.holds();
+                if holds {
+                    (held, cpu_us) = (calls, run.cpu_us);
                     break;
                 }
+                limit =
+                    if run.outcome.is_offered() { "steps of about 15 %" } else { "at least: the load was the limit" };
             }
-            let Some(run) = holding else { break };
-            (held, cpu_us) = (calls, run.cpu_us);
+            if !holds {
+                break;
+            }
+            limit = "at least: no more was tried";
         }
-        println!("  {name:58} {held:>10} calls, p99 under 20 ms (steps of about 15 %)");
-        line("  CPU of the server then", "us a packet", &[cpu_us]);
+        println!("  {name:58} {held:>10} calls, p99 under 20 ms ({limit})");
+        line("    CPU of the server then", "us a packet", &[cpu_us]);
     }
 }
 

@@ -17,12 +17,21 @@ pub fn is_realtime() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// `program` on one core, with real-time priority where that is allowed; both commands are Debian's `util-linux`.
+/// What the kernel prefers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Real-time, where that is allowed: other work of the machine stays out of the figure.
+    RealTime,
+    /// That of any program: its threads stand to each other as they do when it is not measured.
+    Ordinary,
+}
+
+/// `program` on one core; both commands are Debian's `util-linux`.
 #[must_use]
-pub fn pinned(program: &Path, core: usize) -> Command {
+pub fn pinned(program: &Path, core: usize, priority: Priority) -> Command {
     let core = core.to_string();
     let mut words: Vec<&str> = Vec::new();
-    if is_realtime() {
+    if priority == Priority::RealTime && is_realtime() {
         words.extend(["chrt", "-r", PRIORITY]);
     }
     words.extend(["taskset", "-c", &core]);
@@ -127,11 +136,15 @@ pub fn describe() -> String {
         let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
         line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
     };
+    let disk = Command::new("findmnt").args(["-no", "FSTYPE", "-T"]).arg(std::env::temp_dir()).output();
+    let disk = disk.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let disk =
+        if disk == "tmpfs" { "tmpfs: NOTHING IS DURABLE, set TMPDIR to a folder of a disk".to_owned() } else { disk };
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let priority = if is_realtime() { "real-time priority" } else { "ordinary priority: other work is in the figures" };
     format!(
-        "{cores} cores, {}, Linux {}, {} memory; server on core {SERVER_CORE}, load on core {LOAD_CORE}, {priority}",
+        "{cores} cores, {}, Linux {}, {} memory, journal on {disk}; server on core {SERVER_CORE}, load on core {LOAD_CORE}, {priority}",
         first("/proc/cpuinfo", "model name"),
         kernel.trim(),
         first("/proc/meminfo", "MemTotal")

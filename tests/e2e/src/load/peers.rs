@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::machine::{SERVER_CORE, pinned};
+use super::machine::{Priority, SERVER_CORE, pinned};
 
 /// Until a peer listens.
 const READY_MAX: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ impl Peer {
         std::fs::create_dir_all(folder).expect("a folder for the peer");
         let address = tandem::demo::process::free_udp().expect("a free port");
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/kamailio.cfg");
-        let mut command = pinned(&program, SERVER_CORE);
+        let mut command = pinned(&program, SERVER_CORE, Priority::RealTime);
         command.args(["-DD", "-E", "-f"]).arg(config).args(["-l", &format!("udp:{address}"), "-n", "1", "-w", "."]);
         command.args(KAMAILIO_MEMORY).args(KAMAILIO_ALLOCATOR);
         command.args(["-A", &format!("UAS_URI=\"sip:{callee}\"")]);
@@ -101,7 +101,7 @@ impl Peer {
         let program = program("rtpengine")?;
         std::fs::create_dir_all(folder).expect("a folder for the peer");
         let address = tandem::demo::process::free_udp().expect("a free port");
-        let mut command = pinned(&program, SERVER_CORE);
+        let mut command = pinned(&program, SERVER_CORE, Priority::RealTime);
         command.args(["--config-file=none", "-f", "-E", "-L", "3", "-i", "127.0.0.1", "-n", &address.to_string()]);
         command.args(["-m", "40000", "-M", "60000", "-t", "-1", "--num-threads", "1"]);
         Some(Self::start(command, folder, address))

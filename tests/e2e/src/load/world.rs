@@ -10,7 +10,7 @@ use tandem::client::Client;
 use tandem::demo::installation::Installation;
 use tandem::priority::is_call_core;
 
-use super::machine::{LOAD_CORE, SERVER_CORE, move_thread, pinned, threads};
+use super::machine::{LOAD_CORE, Priority, SERVER_CORE, move_thread, pinned, threads};
 use super::sip::{self, Hold, Outcome, Plan, What};
 /// Who registers.
 pub const DOMAIN: &str = "bench.example";
@@ -30,7 +30,8 @@ const ASK_PERIOD: Duration = Duration::from_millis(50);
 /// Where the consumers of the journal, the database and the faces run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consumers {
-    /// On the core of the call core: all that Tandem does is in the figure.
+    /// On the core of the call core: all that Tandem does is in the figure. At ordinary priority, since that of the
+    /// threads to each other counts here: other work of the machine is in the figure too.
     SameCore,
     /// On the core of the load: the figure is that of the call core, with its journal.
     OtherCore,
@@ -109,7 +110,11 @@ impl<'a> Seat<'a> {
     pub async fn take(at: &'a Installation, consumers: Consumers, caller: SocketAddr, callee: SocketAddr) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&at.log_file);
         let log = log.expect("a log file");
-        let mut command = pinned(&at.program, SERVER_CORE);
+        let priority = match consumers {
+            Consumers::OtherCore => Priority::RealTime,
+            Consumers::SameCore => Priority::Ordinary,
+        };
+        let mut command = pinned(&at.program, SERVER_CORE, priority);
         command.args(["serve", "--config"]).arg(&at.config_file);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         let child = command.spawn().expect("the daemon starts");
@@ -121,12 +126,10 @@ impl<'a> Seat<'a> {
             assert!(lives && asked.elapsed() < READY_MAX, "the daemon is not ready: see its log");
             tokio::time::sleep(ASK_PERIOD).await;
         }
-        let core = match consumers {
-            Consumers::OtherCore => LOAD_CORE,
-            Consumers::SameCore => SERVER_CORE,
-        };
-        for (_, thread) in threads(seat.id()).into_iter().filter(|(name, _)| !is_call_core(name)) {
-            move_thread(thread, core);
+        if consumers == Consumers::OtherCore {
+            for (_, thread) in threads(seat.id()).into_iter().filter(|(name, _)| !is_call_core(name)) {
+                move_thread(thread, LOAD_CORE);
+            }
         }
         seat.register(caller, callee);
         seat
@@ -153,14 +156,14 @@ impl<'a> Seat<'a> {
         self.child.id()
     }
 
-    /// A value of its metrics; 0 when it is missing.
+    /// Records that the slowest consumer is behind, as of its last step.
     ///
     /// # Panics
     /// When the metrics cannot be had.
-    pub async fn metric(&self, name: &str) -> f64 {
+    pub async fn lag(&self) -> f64 {
         let text = self.admin.get("/metrics").await.expect("metrics");
         let text = String::from_utf8_lossy(&text);
-        let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
-        values.filter_map(|value| value.parse::<f64>().ok()).sum()
+        let lags = text.lines().filter(|line| line.starts_with("tandem_consumer_lag_records"));
+        lags.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).fold(0.0, f64::max)
     }
 }
