@@ -128,13 +128,12 @@ impl Bench {
                 let seat = Seat::take(at, consumers, self.caller, self.callee).await;
                 let server = at.config.sip.transport.listen;
                 warm(server);
-                let drained = drained(&seat).await;
-                assert!(drained.is_some(), "the consumers do what is there");
+                assert!(drained(&seat).await.is_some(), "the consumers do what is there");
                 let (begun, before) = (Instant::now(), CpuTime::of(seat.id()));
                 let outcome: Outcome = load("generate-sip", &self.plan(server, rate, rate * seconds, what.clone()));
                 let core_us = CpuTime::of(seat.id()).us_since(&before, tandem::priority::is_call_core);
-                let drained = if whole { drained(&seat).await } else { None };
-                let stored_within = drained.map(|at| at.duration_since(begun));
+                let done = if whole { drained(&seat).await } else { None };
+                let stored_within = done.map(|at| at.duration_since(begun));
                 let cpu_us = CpuTime::of(seat.id()).us_since(&before, |_| true);
                 Some(Run { outcome, cpu_us, core_us, stored_within })
             }
