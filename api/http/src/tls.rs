@@ -42,15 +42,15 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// A file is no PEM.
-    #[error("{field}: {} is no PEM file", path.display())]
+    /// A file is no PEM. The error of the library is not kept: it shows octets of the file, which may be the key.
+    #[error("{field}: {} is no PEM file: {reason}", path.display())]
     Pem {
         /// The key of the configuration.
         field: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: pem::Error,
+        /// Why, without anything of the file.
+        reason: &'static str,
     },
     /// No certificate is in the file of the certificate, or too many are.
     #[error(
@@ -224,11 +224,29 @@ fn read(field: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     }
 }
 
+/// What is wrong with a PEM file, in words that hold nothing of it: a key whose line ends were lost is one line, which
+/// the library shows whole.
+const fn pem_reason(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "a block has no END line; check that it is whole and that BEGIN and END have lines of their own"
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "a BEGIN line does not end with five hyphens; check that it is a line of its own"
+        }
+        pem::Error::Base64Decode(_) => "a block holds what is not base64",
+        pem::Error::SectionTooLarge => "a block is too long",
+        pem::Error::Io(_) => "it cannot be read",
+        pem::Error::NoItemsFound => "it holds no such block",
+        _ => "it cannot be decoded",
+    }
+}
+
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let field = "http.tls.certificate";
     let octets = read(field, path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&octets).collect();
-    let chain = chain.map_err(|source| TlsError::Pem { field, path: path.to_owned(), source })?;
+    let chain = chain.map_err(|error| TlsError::Pem { field, path: path.to_owned(), reason: pem_reason(&error) })?;
     match chain.len() {
         1..=CHAIN_MAX => Ok(chain),
         found => Err(TlsError::Chain { path: path.to_owned(), found }),
@@ -238,9 +256,9 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let field = "http.tls.key";
     let octets = read(field, path)?;
-    PrivateKeyDer::from_pem_slice(&octets).map_err(|source| match source {
+    PrivateKeyDer::from_pem_slice(&octets).map_err(|error| match error {
         pem::Error::NoItemsFound => TlsError::NoKey { path: path.to_owned() },
-        source => TlsError::Pem { field, path: path.to_owned(), source },
+        error => TlsError::Pem { field, path: path.to_owned(), reason: pem_reason(&error) },
     })
 }
 
@@ -312,5 +330,37 @@ mod tests {
         let nowhere = Path::new("nowhere.pem");
         let error = TlsIdentity::load(nowhere, nowhere).expect_err("no file").to_string();
         assert!(error.starts_with("http.tls.certificate") && error.contains("nowhere.pem"), "{error}");
+    }
+
+    #[test]
+    fn a_key_whose_line_ends_were_lost_is_shown_nowhere() {
+        let (certificate, key) = pair();
+        let secret: String = key.lines().filter(|line| !line.starts_with('-')).collect();
+        let one_line = |between: &str| key.lines().collect::<Vec<_>>().join(between);
+        let cut = |text: &str| text.trim_end_matches('-').to_owned();
+        let cases = [
+            one_line(""),
+            one_line(" "),
+            one_line("\\n"),
+            cut(&one_line("")),
+            cut(&one_line(" ")),
+            format!("-----BEGIN PRIVATE KEY-----\n{secret}"),
+            format!("-----BEGIN PRIVATE KEY-----\n{secret}*\n-----END PRIVATE KEY-----\n"),
+        ];
+        for case in &cases {
+            // either file may be the one that is wrong
+            for (certificate, key) in [(certificate.as_str(), case.as_str()), (case, &key)] {
+                let error = load(certificate, key).expect_err("no pair");
+                let sources = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+                let text: String = sources.map(|error| format!("{error} {error:?}\n")).collect();
+                assert!(text.starts_with("http.tls."), "the field is named");
+                // no eight characters of the key in a row, neither as text nor as the numbers of their octets
+                for part in secret.as_bytes().windows(8) {
+                    let octets = format!("{part:?}");
+                    let octets = octets.trim_matches(['[', ']']);
+                    assert!(!text.contains(std::str::from_utf8(part).expect("base64")) && !text.contains(octets));
+                }
+            }
+        }
     }
 }
