@@ -24,6 +24,7 @@ mod reports;
 pub mod route;
 mod server;
 mod shield;
+mod source;
 mod stranger;
 mod tls;
 

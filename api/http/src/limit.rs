@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// Open connections. Each may hold a buffer of [`HEAD_MAX`]; more clients than this wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 1_024;
+/// Open connections of one source (an IPv4 address, the /64 of an IPv6 one): an office behind one address has fewer, and
+/// four sources that hold all they may are needed to fill the face. What is over it is closed at once. This machine
+/// itself is not bounded: a proxy on it speaks for all its clients.
+pub const CONNECTIONS_PER_SOURCE_MAX: usize = 256;
 /// Requests in work. Beyond it the answer is 503 with `Retry-After`: the store would only queue them.
 pub const REQUESTS_MAX: usize = 256;
 /// Request line and header fields, octets. GraphQL by GET and long cursors fit; more is nobody's header.

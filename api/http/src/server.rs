@@ -1,5 +1,5 @@
 //! Serving a router on a bound listener (HTTP/1.1, RFC 9112), in clear or over TLS, with limits that `axum::serve` has
-//! no place for: open connections, time of a handshake, size and time of a head.
+//! no place for: open connections of all and of each source, time of a handshake, size and time of a head.
 
 use std::future::Future;
 use std::io;
@@ -17,7 +17,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use crate::limit::{ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT};
+use crate::limit::{
+    ACCEPT_PAUSE, CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT,
+};
+use crate::source::{Loopback, Sources};
 use crate::tls::Tls;
 
 /// Serves in clear until `shutdown` is done; then takes no connection any more, lets open requests end within
@@ -26,7 +29,7 @@ use crate::tls::Tls;
 /// # Errors
 /// When the listener has no address.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
-    run(listener, router, None, shutdown).await
+    run(listener, router, None, bounded(), shutdown).await
 }
 
 /// As [`serve`], over TLS. A connection in its handshake has a place like any other, and ends with the shutdown.
@@ -39,13 +42,18 @@ pub async fn serve_tls(
     tls: Tls,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    run(listener, router, Some(tls), shutdown).await
+    run(listener, router, Some(tls), bounded(), shutdown).await
+}
+
+fn bounded() -> Arc<Sources> {
+    Sources::new(CONNECTIONS_PER_SOURCE_MAX, Loopback::Exempt)
 }
 
 async fn run(
     listener: TcpListener,
     router: Router,
     tls: Option<Tls>,
+    sources: Arc<Sources>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
@@ -63,13 +71,18 @@ async fn run(
         };
         match accepted {
             Ok((stream, peer, place)) => {
+                // before the handshake, and without a line of the log: anybody can cause it at will
+                let Some(share) = sources.take(peer.ip()) else {
+                    metrics::counter!("tandem_http_connections_refused_total").increment(1);
+                    continue;
+                };
                 let (router, tls, stopped) = (router.clone(), tls.clone(), stopped.clone());
                 connections.spawn(async move {
                     match tls {
                         None => connection(stream, peer, router, stopped).await,
                         Some(tls) => secure(stream, peer, router, &tls, stopped).await,
                     }
-                    drop(place);
+                    drop((place, share));
                 });
             }
             Err(error) => {
@@ -155,5 +168,88 @@ async fn connection(
                 draining = true;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::routing::get;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(30);
+
+    async fn connect(from: [u8; 4], to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("an address of this machine");
+        socket.connect(to).await.expect("it listens")
+    }
+
+    /// Whether a request is answered, on a connection that stays open; else it was closed.
+    async fn is_answered(stream: &mut TcpStream) -> bool {
+        let asked = stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
+        let mut answer = Vec::new();
+        while asked.is_ok() && !answer.ends_with(b"here") {
+            let mut part = [0; 1_024];
+            match tokio::time::timeout(BOUND, stream.read(&mut part)).await.expect("an answer or the end") {
+                Ok(read @ 1..) => answer.extend_from_slice(&part[..read]),
+                _ => return false,
+            }
+        }
+        asked.is_ok()
+    }
+
+    async fn with_server(sources: Arc<Sources>, test: impl AsyncFnOnce(SocketAddr)) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let (stop, stopped) = watch::channel(false);
+        let router = Router::new().route("/", get(async || "here"));
+        let served = tokio::spawn(async move {
+            let mut stopped = stopped;
+            run(listener, router, None, sources, async { drop(stopped.wait_for(|stop| *stop).await) }).await
+        });
+        test(address).await;
+        stop.send_replace(true);
+        tokio::time::timeout(BOUND, served).await.expect("it ends").expect("no panic").expect("it served");
+    }
+
+    #[tokio::test]
+    async fn one_source_cannot_take_the_places_of_others() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let _counted_here = metrics::set_default_local_recorder(&recorder);
+        let (one, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+        with_server(Sources::new(2, Loopback::Counted), async |address| {
+            let mut silent = [connect(one, address).await, connect(one, address).await];
+            assert!(!is_answered(&mut connect(one, address).await).await, "the third is closed at once");
+            assert!(is_answered(&mut connect(other, address).await).await, "another source is served");
+            for stream in &mut silent {
+                assert!(is_answered(stream).await, "those that are open stay");
+            }
+            let refused = "tandem_http_connections_refused_total 1\n";
+            assert!(recorder.handle().render().contains(refused), "{}", recorder.handle().render());
+            drop(silent);
+            // its end is seen by the server's task
+            let free = async { while !is_answered(&mut connect(one, address).await).await {} };
+            tokio::time::timeout(BOUND, free).await.expect("a closed connection makes room");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_proxy_on_this_machine_is_not_bounded() {
+        with_server(Sources::new(1, Loopback::Exempt), async |address| {
+            let mut held = Vec::new();
+            for _ in 0..3 {
+                let mut stream = connect([127, 0, 0, 1], address).await;
+                assert!(is_answered(&mut stream).await);
+                held.push(stream);
+            }
+        })
+        .await;
     }
 }
