@@ -146,10 +146,17 @@ where
     }
 }
 
-/// The key of the HTTP face is open to users that are neither its owner nor of its group.
-pub fn key_exposed(key: &Path) -> Finding {
-    let text = format!("every user of this machine can read {}", key.display());
-    Finding::new("certificate http.tls", Severity::Warning, text, "chmod 640 or 600, and think about who read it")
+/// What users that are neither the owner of the HTTP face's key nor of its group may do with it, by its mode; none:
+/// nothing.
+pub fn key_exposed(key: &Path, mode: u32) -> Option<Finding> {
+    let (verb, next) = match (mode & 0o004 != 0, mode & 0o002 != 0) {
+        (true, false) => ("read", "chmod 640 or 600, and issue a new key unless nobody has read it"),
+        (false, true) => ("write", "chmod 640 or 600, and check that the key is the one that you installed"),
+        (true, true) => ("read and write", "chmod 640 or 600, and issue a new key"),
+        (false, false) => return None,
+    };
+    let text = format!("every user of this machine can {verb} {}", key.display());
+    Some(Finding::new("key http.tls", Severity::Warning, text, next))
 }
 
 /// Whether the system says that NTP keeps its clock; none: it says nothing.
@@ -340,6 +347,17 @@ mod tests {
             (Err("http.tls.key: …"), None, Severity::Broken),
         ] {
             check(&certificate(loaded, trouble), severity);
+        }
+    }
+
+    #[test]
+    fn keys_that_others_may_use() {
+        let found = |mode| key_exposed(Path::new("key.pem"), mode).map(|finding| finding.text);
+        for (mode, verb) in [(0o100_644, "can read key"), (0o602, "can write key"), (0o666, "can read and write key")] {
+            assert!(found(mode).is_some_and(|text| text.contains(verb)), "{mode:o}");
+        }
+        for mode in [0o100_600, 0o640, 0o660, 0o771] {
+            assert_eq!(found(mode), None, "{mode:o}");
         }
     }
 

@@ -42,7 +42,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(probe::store(config).await);
     findings.extend(probe::node_database(config).await);
     findings.extend(probe::ports(config).await);
-    findings.push(probe::certificate(config));
+    findings.extend(probe::certificate(config));
     findings.push(probe::synchronised().await);
     findings.extend(probe::limits(config));
     findings.extend(probe::mail(config).await);

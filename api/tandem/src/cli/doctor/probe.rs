@@ -169,20 +169,22 @@ async fn daemon(mut admin: SocketAddr) -> Daemon {
     }
 }
 
-/// Certificate and key of the HTTP face, as they lie on the disk.
-pub fn certificate(config: &Config) -> Finding {
+/// Certificate and key of the HTTP face, as they lie on the disk: what is wrong with one hides nothing of the other.
+pub fn certificate(config: &Config) -> Vec<Finding> {
     let limits = &config.http.tls;
     let loaded = limits.load().map_err(|error| with_sources(&error));
     let trouble = match &loaded {
         Ok(Some(identity)) => crate::wiring::certificate::expiry(identity, limits, SystemClock.now().utc),
         _ => None,
     };
-    let open = |mode: u32| mode & 0o007 != 0;
-    let exposed = std::fs::metadata(&limits.key).is_ok_and(|found| open(found.permissions().mode()));
-    match loaded {
-        Ok(Some(_)) if trouble.is_none() && exposed => finding::key_exposed(&limits.key),
-        loaded => finding::certificate(loaded.as_ref().map(|some| some.as_ref().map(|found| found.file())), trouble),
+    let found = loaded.as_ref().map(|some| some.as_ref().map(|found| found.file()));
+    let mut findings = vec![finding::certificate(found, trouble)];
+    if limits.is_on()
+        && let Ok(found) = std::fs::metadata(&limits.key)
+    {
+        findings.extend(finding::key_exposed(&limits.key, found.permissions().mode()));
     }
+    findings
 }
 
 /// Whether NTP keeps the clock of this machine, as systemd tells it.
@@ -261,5 +263,36 @@ pub fn snmp(config: &Config) -> Vec<Finding> {
         Err(error) => {
             vec![Finding::new("SNMP targets", Severity::Broken, error.to_string(), "see [snmp] of the configuration")]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_has_expired_hides_no_key_that_all_can_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2026, 2, 1);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let mut config = Config::default();
+        let tls = &mut config.http.tls;
+        (tls.certificate, tls.key) = (dir.path().join("certificate.pem"), dir.path().join("key.pem"));
+        std::fs::write(&tls.certificate, certificate.pem()).expect("it can be written");
+        std::fs::write(&tls.key, key.serialize_pem()).expect("it can be written");
+        let file = tls.key.clone();
+        let seen = |mode| {
+            std::fs::set_permissions(&file, Permissions::from_mode(mode)).expect("it is ours");
+            let findings = super::certificate(&config);
+            findings.into_iter().map(|finding| (finding.check, finding.severity)).collect::<Vec<_>>()
+        };
+        let expired = || ("certificate http.tls".to_owned(), Severity::Broken);
+        assert_eq!(seen(0o600), [expired()]);
+        assert_eq!(seen(0o644), [expired(), ("key http.tls".to_owned(), Severity::Warning)]);
     }
 }
