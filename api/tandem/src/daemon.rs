@@ -555,7 +555,7 @@ fn spawn_clock_watch(workers: &mut Workers, node: &Arc<str>, alarms: &fault_stor
         authority: Arc::new(alarms.clone()),
         node_name: Arc::clone(node),
         clock: Arc::clone(clock),
-        watch: std::sync::Mutex::new(ClockWatch::begin(clock.now())),
+        watch: std::sync::Mutex::new(ClockWatch::begin(&**clock)),
     });
     workers.spawn("clock_alarms", DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
         let detector = Arc::clone(&detector);

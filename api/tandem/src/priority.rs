@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use rustix::process::{Pid, setpriority_process};
+use rustix::io::Errno;
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 
-/// Niceness of every thread that is not of the call core (setpriority(2)): under load such a thread gets about a ninth
-/// of what a thread of signalling, media or journal gets, and is preempted by it.
-const NICENESS: i32 = 10;
+/// How much nicer than the process every thread is that is not of the call core (setpriority(2)): under load such a
+/// thread gets about a ninth of what a thread of signalling, media or journal gets, and is preempted by it.
+const NICER_BY: i32 = 10;
+/// The highest niceness there is (setpriority(2)).
+const NICENESS_MAX: i32 = 19;
 /// How the names of the call core's threads begin: signalling, media, journal.
 const CALL_CORE: [&str; 3] = ["sip-", "media-", "journal"];
 
@@ -26,6 +29,12 @@ pub fn put_calls_first() {
         Ok(tasks) => tasks,
         Err(error) => return tracing::warn!(%error, "threads cannot be listed: all keep the same priority"),
     };
+    // A unit with Nice= starts the process where a fixed niceness might be below what the call core has.
+    let niceness = match getpriority_process(None) {
+        Ok(own) => nicer(own),
+        Err(error) => return tracing::warn!(%error, "niceness cannot be read: all threads keep the same priority"),
+    };
+    let mut refused = None;
     let main_name = name_of(Path::new("/proc/self"));
     for task in tasks.flatten() {
         let thread = task.file_name().to_str().and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
@@ -35,7 +44,31 @@ pub fn put_calls_first() {
         if is_call_core(&name) || is_unnamed {
             continue;
         }
-        // Being nicer is never refused to a process for its own threads; one that has ended needs none.
-        let _given = setpriority_process(thread, NICENESS);
+        match setpriority_process(thread, niceness) {
+            // one that has ended meanwhile needs none
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => refused = Some((name, error)),
+        }
+    }
+    if let Some((thread, error)) = refused {
+        tracing::warn!(thread, %error, "threads beside the calls' keep the priority of these: check the unit's filters");
+    }
+}
+
+/// The niceness of the other threads of a process that has `own`.
+const fn nicer(own: i32) -> i32 {
+    let wanted = own.saturating_add(NICER_BY);
+    if wanted < NICENESS_MAX { wanted } else { NICENESS_MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_never_less_nice_than_the_calls() {
+        for (own, others) in [(-20, -10), (-5, 5), (0, 10), (9, 19), (15, 19), (19, 19)] {
+            assert_eq!(nicer(own), others, "{own}");
+        }
     }
 }

@@ -90,10 +90,17 @@ pub struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Begins to watch.
+    /// Begins to watch. Of several readings the undisturbed one counts, as at each look: a baseline whose clocks were
+    /// read apart would make the first look see a step that was none.
     #[must_use]
-    pub const fn begin(now: Now) -> Self {
-        Self { begin: now, ahead_ms: 0, last: None }
+    pub fn begin(clock: &dyn Clock) -> Self {
+        let first = clock.now();
+        let readings = std::iter::once(first).chain(std::iter::repeat_with(|| clock.now()).take(READINGS - 1));
+        Self::since(steadiest(readings, first).unwrap_or(first))
+    }
+
+    const fn since(begin: Now) -> Self {
+        Self { begin, ahead_ms: 0, last: None }
     }
 
     /// Takes in a reading; gives the step that the wall clock made since the last one. Smaller differences are no
@@ -130,6 +137,8 @@ fn steadiest(readings: impl Iterator<Item = Now>, begin: Now) -> Option<Now> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use fault_store::NodeAlarms;
     use testkit::{CountingIds, ManualClock};
 
@@ -142,7 +151,7 @@ mod tests {
     #[test]
     fn steps_are_told_from_slewing_and_from_long_rounds() {
         let clock = ManualClock::at(start());
-        let mut watch = ClockWatch::begin(clock.now());
+        let mut watch = ClockWatch::since(clock.now());
         let mut look = |advance_ms: u32, set_by_ms: i64| {
             clock.advance_ms(advance_ms);
             clock.set_utc(clock.now().utc.plus_ms(set_by_ms));
@@ -173,10 +182,38 @@ mod tests {
         let torn = Now { mono: good.mono + Duration::from_secs(2), utc: good.utc };
         assert_eq!(steadiest([torn, good, torn].into_iter(), begin), Some(good));
         assert_eq!(
-            ClockWatch::begin(begin).read(torn).map(|step| step.by_ms),
+            ClockWatch::since(begin).read(torn).map(|step| step.by_ms),
             Some(-2_000),
             "which alone would be one"
         );
+    }
+
+    /// A clock of whose readings one is torn: two seconds pass between its wall clock and its monotonic one.
+    #[derive(Debug)]
+    struct TornOnce {
+        clock: ManualClock,
+        torn: usize,
+        read: AtomicUsize,
+    }
+
+    impl Clock for TornOnce {
+        fn now(&self) -> Now {
+            let before = self.clock.now();
+            if self.read.fetch_add(1, Ordering::Relaxed) == self.torn {
+                self.clock.advance_ms(2_000);
+            }
+            Now { mono: self.clock.now().mono, utc: before.utc }
+        }
+    }
+
+    #[test]
+    fn a_pause_while_the_watch_begins_is_no_step() {
+        for torn in 0..READINGS {
+            let clock = TornOnce { clock: ManualClock::at(start()), torn, read: AtomicUsize::new(0) };
+            let mut watch = ClockWatch::begin(&clock);
+            clock.clock.advance_ms(1_000);
+            assert_eq!(watch.read(clock.now()), None, "reading {torn} was torn");
+        }
     }
 
     #[tokio::test]
@@ -190,7 +227,7 @@ mod tests {
             authority: Arc::new(alarms.clone()),
             node_name: "node1".into(),
             clock: clock.clone(),
-            watch: Mutex::new(ClockWatch::begin(clock.now())),
+            watch: Mutex::new(ClockWatch::begin(&*clock)),
         };
         let seen = async || {
             clock.advance_ms(1_000);
