@@ -2,8 +2,8 @@
 //!
 //! Order of the start: directory of data (one daemon each), store and its schema, node database, journal with a new
 //! epoch, ends of calls that an earlier run left open, the call core's directory, media relay, shards, workers, faces.
-//! The end goes backwards: no new calls, calls in progress may end, faces close, consumers finish their step, the
-//! journal is flushed.
+//! The end goes backwards: no new calls, calls in progress may end, faces close, consumers finish their step, the call
+//! core ends, its last registrations are stored, the journal is flushed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +55,9 @@ const HOUSEKEEPING_PERIOD: Duration = Duration::from_millis(500);
 const PRUNE_PERIOD: Duration = Duration::from_secs(600);
 /// How often the ticker of scheduled reports ticks.
 const SCHEDULE_PERIOD: Duration = Duration::from_secs(20);
+/// How long a stop waits for the store to take the last registrations: some seconds for a busy one, and little beside
+/// what a supervisor grants a stop.
+const REGISTRATIONS_STOP_MAX: Duration = Duration::from_secs(5);
 /// Descriptors that the daemon asks for: four per media session, and room for connections.
 const DESCRIPTORS_WANTED: u64 = 65_536;
 
@@ -192,7 +195,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     let faces = Faces::start(
         &config,
         FaceDeps {
-            provisioning,
+            provisioning: Arc::clone(&provisioning),
             billing,
             reports,
             alarms: store_alarms,
@@ -239,6 +242,8 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
         }
         None => tracing::error!("the call core is still held: its calls are ended at the next start, as estimates"),
     }
+    // REGISTER is answered until the shards have ended, and the worker that stores them has ended before.
+    node_reports.store_rest(&*provisioning, REGISTRATIONS_STOP_MAX).await;
     tokio::task::spawn_blocking(move || journal.close()).await?;
     drop(relay);
     node_db.close().await;
