@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use db::sqlx::query_scalar;
+use db::{Db, SqliteOptions, on_db};
 use tandem::call::{Account, Agent, AgentConfig, CallRequest};
 use tandem::priority::is_call_core;
 use tandem_e2e::load::machine::threads;
@@ -43,6 +45,29 @@ async fn every_thread_besides_the_call_core_gives_way_to_it() {
         assert_eq!(niceness > own, !is_call_core(name), "{name} has {niceness}, this process {own}");
     }
     daemon.terminate().await.expect("it stops");
+}
+
+/// REGISTER is answered to the end of a stop; the worker that stores registrations gathers them, and ends before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_of_the_last_moment_before_a_stop_is_kept() {
+    let at = install(Engine::Sqlite, |_| {}).await;
+    let daemon = at.installation.start().await.expect("it starts");
+    let config = &at.installation.config;
+    let world = provision(&at.installation, tandem::demo::process::free_udp().expect("a free port")).await;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let phones = Agent::start(AgentConfig::new(any, config.sip.transport.listen)).await.expect("phones");
+    let mut registered: i64 = 0;
+    for phone in world.phones_of(0).take(2) {
+        let account = Account::new(&*phone.username, world.customers[0].domain, phone.password.expose());
+        phones.register(account).await.expect("it registers");
+        registered += 1;
+    }
+    assert!(daemon.terminate().await.expect("it stops").success());
+    let store = Db::open_sqlite(&SqliteOptions { path: config.node.data_dir.join("store.db") }).await.expect("a store");
+    let kept: i64 = on_db!(&store, c => query_scalar("SELECT count(*) FROM registration").fetch_one(c).await)
+        .expect("it can be read");
+    assert_eq!(kept, registered);
+    store.close().await;
 }
 
 /// The journal's fsync or fdatasync returns before the 200 leaves for the caller, as the kernel saw it.
