@@ -5,7 +5,8 @@
 //!   (its last record says so), else *failed*. It is looked at from its first record to its last one: what came before
 //!   and after, nobody knows.
 //! - A **trunk** is up while no node has the alarm that it is down. It is looked at since it was made, while at least
-//!   one node was up, and only when it is watched.
+//!   one node was up, and only when it is watched: by how it is watched today, for the whole of that time. Nobody keeps
+//!   when that was changed.
 //!
 //! Time is counted in milliseconds and kept as [`Ratio`]s; a percentage is made when it is shown, and rounded down.
 
@@ -22,6 +23,9 @@ use crate::resource::Ratio;
 /// Runs that are shorter than this and follow an outage belong to it: a program that is started again and again without
 /// success is one outage.
 pub const RUN_MIN_MS: i64 = 10_000;
+/// A record that is older by more than this than the one before it was written after the clock was set back: what an
+/// earlier record said of later times was wrong. Less is a clock that is steered.
+pub const SET_BACK_MIN_MS: i64 = 60_000;
 /// Outages that a report lists; the longest ones when there are more.
 pub const OUTAGES_MAX: usize = 100;
 
@@ -82,13 +86,15 @@ pub struct LifeSigns {
     pub life: Option<Life>,
     /// Outages that were found, or became longer, by their begin.
     pub outages: BTreeMap<Timestamp, NodeOutage>,
+    /// The earliest time to which the clock was set back: outages that were known before end by then.
+    pub set_back: Option<Timestamp>,
 }
 
 impl LifeSigns {
     /// Goes on from where an earlier fold stood.
     #[must_use]
     pub fn from(life: Option<Life>) -> Self {
-        Self { life, outages: BTreeMap::new() }
+        Self { life, outages: BTreeMap::new(), set_back: None }
     }
 
     /// Takes the next record, which was written `at`.
@@ -98,6 +104,16 @@ impl LifeSigns {
             self.life = Some(Life { since: at, last_sign: at, stopped, outage: None });
             return;
         };
+        // A clock that was ahead, once, would hide all outages until then, and has made one that ends there.
+        if life.last_sign.ms_since(at) > SET_BACK_MIN_MS {
+            self.set_back = Some(self.set_back.map_or(at, |before| before.min(at)));
+            self.outages.retain(|begin, _| *begin < at);
+            self.outages.values_mut().for_each(|outage| outage.end = outage.end.min(at));
+            life.outage = life.outage.filter(|outage| outage.begin < at);
+            life.outage = life.outage.map(|outage| NodeOutage { end: outage.end.min(at), ..outage });
+            *life = Life { since: life.since.min(at), last_sign: at, stopped, ..*life };
+            return;
+        }
         // A clock that was set back makes no outage.
         if matches!(fact, Fact::Started(_)) && at > life.last_sign {
             let outage = match life.outage {
@@ -366,6 +382,10 @@ mod tests {
             let mut signs = LifeSigns::from(kept);
             signs.add(Timestamp(*at), fact);
             kept = signs.life;
+            if let Some(at) = signs.set_back {
+                outages.retain(|begin, _| *begin < at);
+                outages.values_mut().for_each(|outage: &mut NodeOutage| outage.end = outage.end.min(at));
+            }
             outages.extend(signs.outages);
         }
         assert_eq!((whole.life, &whole.outages), (kept, &outages));
@@ -387,6 +407,21 @@ mod tests {
         check(&two, &[(60_000, 61_000, Failed), (71_000, 72_000, Failed)]);
         // The clock went back: nothing is known, so nothing is said.
         check(&[started(0), alive(60_000, None), started(50_000), alive(70_000, None)], &[]);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_once_hides_nothing_later() {
+        use OutageCause::Failed;
+        let ahead = [started(0), alive(60_000, None), started(9_000_000), alive(9_010_000, None)];
+        let cut = [&ahead[..], &[alive(70_000, None), alive(90_000, None), started(200_000)]].concat();
+        let life = check(&cut, &[(60_000, 70_000, Failed), (90_000, 200_000, Failed)]);
+        assert_eq!((life.since, life.last_sign), (Timestamp(0), Timestamp(200_000)));
+        // Two starts in the future, then one before all of it: what seemed to be outages were none.
+        let dropped = [&ahead[..], &[started(9_100_000), started(50_000)]].concat();
+        assert_eq!(check(&dropped, &[]).last_sign, Timestamp(50_000));
+        // The first record of all was ahead.
+        let life = check(&[started(9_000_000), alive(1_000, None)], &[]);
+        assert_eq!((life.since, life.last_sign), (Timestamp(1_000), Timestamp(1_000)));
     }
 
     #[test]

@@ -31,7 +31,12 @@ db::statements! {
     LATEST = "SELECT begin_at, end_at, cause FROM pm_outage WHERE node = $1 ORDER BY begin_at DESC LIMIT 1";
     /// What they say now.
     KEEP_LIFE = "INSERT INTO pm_node (node, since, last_sign_at, stopped) VALUES ($1, $2, $3, $4) \
-        ON CONFLICT (node) DO UPDATE SET last_sign_at = excluded.last_sign_at, stopped = excluded.stopped";
+        ON CONFLICT (node) DO UPDATE SET since = excluded.since, last_sign_at = excluded.last_sign_at, \
+        stopped = excluded.stopped";
+    /// Outages that begin after the clock was set back were none.
+    DROP_LATER = "DELETE FROM pm_outage WHERE node = $1 AND begin_at >= $2";
+    /// Those that seemed to last until after it end there.
+    CUT_LATER = "UPDATE pm_outage SET end_at = $2 WHERE node = $1 AND end_at > $2";
     /// An outage, new or longer.
     KEEP_OUTAGE = "INSERT INTO pm_outage (node, begin_at, end_at, cause) VALUES ($1, $2, $3, $4) \
         ON CONFLICT (node, begin_at) DO UPDATE SET end_at = excluded.end_at";
@@ -74,6 +79,11 @@ pub(crate) async fn keep(tx: &mut Tx, node: &str, add: impl Fn(&mut LifeSigns) +
     let mut signs = LifeSigns::from(life);
     add(&mut signs);
     let Some(life) = signs.life else { return Ok(()) };
+    if let Some(at) = signs.set_back {
+        for sql in [DROP_LATER, CUT_LATER] {
+            on_tx!(&mut *tx, c => sqlx::query(sql).bind(node).bind(at.0).execute(c).await.map(|_| ()))?;
+        }
+    }
     for outage in signs.outages.values() {
         on_tx!(&mut *tx, c => sqlx::query(KEEP_OUTAGE).bind(node).bind(outage.begin.0).bind(outage.end.0)
             .bind(outage.cause.as_str()).execute(c).await.map(|_| ()))?;

@@ -132,3 +132,28 @@ async fn a_second_reader_finds_no_outage_twice() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_once_leaves_no_outage_in_the_future() {
+    const FOUND: &str = "SELECT COUNT(*) FROM pm_outage WHERE end_at > 1793491200000";
+    const FIRST_END: &str = "SELECT MIN(end_at) FROM pm_outage WHERE end_at > 1793491200000";
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        let f = f.started("2026-11-01T00:00:00Z");
+        f.alive("2026-11-01T00:10:00Z", None);
+        let f = f.started("2031-01-01T00:00:00Z").started("2031-01-02T00:00:00Z");
+        f.alive("2031-01-03T00:00:00Z", None);
+        f.count_all().await;
+        // The clock is right again; the later outages are found as ever.
+        f.alive("2026-11-01T00:20:00Z", None);
+        f.count_all().await;
+        f.alive("2026-11-01T01:00:00Z", None);
+        let f = f.started("2026-11-01T01:05:00Z");
+        f.count_all().await;
+        let begin = 1_793_491_200_000;
+        assert_eq!((f.scalar(FOUND).await, f.scalar(FIRST_END).await), (2, begin + 20 * MINUTE_MS));
+        assert_eq!(f.scalar("SELECT MAX(begin_at) FROM pm_outage").await, begin + 60 * MINUTE_MS);
+        assert_eq!(f.scalar("SELECT MAX(end_at) FROM pm_outage").await, begin + 65 * MINUTE_MS);
+    })
+    .await;
+}
