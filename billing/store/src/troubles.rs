@@ -23,13 +23,14 @@ pub const EXPORT_FAILING_MS: i64 = 5_000;
 pub const EXPORT_LATE_MS: i64 = 300_000;
 
 statements! {
+    /// Those that wait longest, when there are too many: a new one must not push out one that is told.
     UNRATED = "SELECT waiting.account_id, waiting.path, waiting.records, waiting.oldest, \
         (SELECT o.code FROM suspense o WHERE o.path = waiting.path AND o.account_id = waiting.account_id \
             AND o.resolved_at IS NULL ORDER BY o.created_at, o.call_id, o.leg, o.part, o.side LIMIT 1) AS code FROM \
         (SELECT account_id, path, COUNT(*) AS records, MIN(created_at) AS oldest FROM suspense \
             WHERE resolved_at IS NULL GROUP BY path, account_id \
-            HAVING COUNT(*) > $1 OR MIN(created_at) < $2 ORDER BY path, account_id LIMIT $3) waiting \
-        ORDER BY waiting.path, waiting.account_id";
+            HAVING COUNT(*) > $1 OR MIN(created_at) < $2 ORDER BY MIN(created_at), account_id LIMIT $3) waiting \
+        ORDER BY waiting.oldest, waiting.account_id";
     /// Files that are closed and not written: of each stream the first one, and how many there are.
     UNWRITTEN = "SELECT s.id, s.name, a.path, f.name AS file, f.closed_at AS due_at, w.files FROM \
         (SELECT stream_id, MIN(sequence) AS sequence, COUNT(*) AS files FROM billing_file WHERE state = 'planned' \

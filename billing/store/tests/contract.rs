@@ -743,6 +743,22 @@ mod contract {
     }
 
     #[tokio::test]
+    async fn charges_that_wait_longest_come_first() {
+        on_each_database(async |db: TestDb| {
+            let f = Fixture::new(&db).await;
+            for customer in [1, 0] {
+                f.write(&[f.outgoing(customer, 60_000)]);
+                f.consume().await;
+                f.world.clock.advance_ms(1_000);
+            }
+            let unrated = f.store.unrated(UnratedLimits { age_max_ms: 3_600_000, records_max: 0 }).await.unwrap();
+            let accounts: Vec<_> = unrated.into_iter().map(|unrated| unrated.account).collect();
+            assert_eq!(accounts, [f.customers[1].id, f.customers[0].id]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn a_closed_file_that_cannot_be_written_is_a_trouble_until_it_is() {
         on_each_database(async |db: TestDb| {
             let f = Fixture::new(&db).await;
