@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use model::event::fact::{Fact, HEARTBEAT_PERIOD_MS, Heartbeat, IDLE_HEARTBEAT_PERIOD_MS};
+use model::event::fact::{EARLY_HEARTBEAT_PERIOD_MS, Fact, HEARTBEAT_PERIOD_MS, Heartbeat, IDLE_HEARTBEAT_PERIOD_MS};
 use model::id::IdSource;
 use model::time::Now;
 use sip_engine::digest::{DigestConfig, DigestServer};
@@ -24,6 +24,8 @@ use crate::trunk::Keepalive;
 
 /// See [`IDLE_HEARTBEAT_PERIOD_MS`].
 const IDLE_HEARTBEAT_PERIOD: Duration = Duration::from_millis(IDLE_HEARTBEAT_PERIOD_MS.unsigned_abs());
+/// See [`EARLY_HEARTBEAT_PERIOD_MS`].
+const EARLY_HEARTBEAT_PERIOD: Duration = Duration::from_millis(EARLY_HEARTBEAT_PERIOD_MS.unsigned_abs());
 /// How often expired bindings are looked for, at most.
 const SWEEP_PERIOD: Duration = Duration::from_millis(500);
 
@@ -59,6 +61,7 @@ pub struct Core {
     heartbeat_at: Instant,
     /// When one is due although no call is up.
     idle_heartbeat_at: Instant,
+    early_until: Instant,
     sweep_at: Option<Instant>,
     draining: bool,
 }
@@ -96,7 +99,8 @@ impl Core {
             keepalive,
             outbound,
             heartbeat_at: now.mono,
-            idle_heartbeat_at: now.mono + IDLE_HEARTBEAT_PERIOD,
+            idle_heartbeat_at: now.mono + EARLY_HEARTBEAT_PERIOD,
+            early_until: now.mono + IDLE_HEARTBEAT_PERIOD,
             sweep_at: None,
             draining: false,
         };
@@ -202,7 +206,9 @@ impl Core {
             self.heartbeat_at = now.mono + Duration::from_millis(HEARTBEAT_PERIOD_MS.unsigned_abs());
             let calls_up = self.io.shared.answered.current();
             if calls_up > 0 || now.mono >= self.idle_heartbeat_at {
-                self.idle_heartbeat_at = now.mono + IDLE_HEARTBEAT_PERIOD;
+                let early = now.mono < self.early_until;
+                let period = if early { EARLY_HEARTBEAT_PERIOD } else { IDLE_HEARTBEAT_PERIOD };
+                self.idle_heartbeat_at = now.mono + period;
                 self.io.journal.append(Fact::Heartbeat(Heartbeat { at: now.utc, calls_up, stopping: None }));
             }
         }

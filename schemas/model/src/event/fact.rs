@@ -43,6 +43,8 @@ pub const INTERIM_PERIOD_MS: i64 = 900_000;
 pub const HEARTBEAT_PERIOD_MS: i64 = 1_000;
 /// Period of [`Fact::Heartbeat`] while no call is up: an outage of an idle node seems longer by less than this.
 pub const IDLE_HEARTBEAT_PERIOD_MS: i64 = 15_000;
+/// The same in the first [`IDLE_HEARTBEAT_PERIOD_MS`] of a run: a run that lasts shows it soon.
+pub const EARLY_HEARTBEAT_PERIOD_MS: i64 = 5_000;
 
 impl Fact {
     /// The name of the kind in samples, alarms and `journal show`.
