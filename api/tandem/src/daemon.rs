@@ -161,7 +161,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     let left_out = directory.left_out();
     spawn_directory(&mut workers, directory, &sip, &clock);
     let detectors = Arc::new(Detectors {
-        authority: Arc::new(alarms.clone()),
+        authority: alarms.clone(),
         node: Arc::clone(&sip),
         directory: Arc::clone(&picture),
         journal: journal.clone(),
@@ -578,7 +578,7 @@ fn spawn_storage_alarms(
     clock: &Arc<dyn Clock>,
 ) {
     let detector = Arc::new(StorageDetector {
-        authority: Arc::new(alarms.clone()),
+        authority: alarms.clone(),
         store: storage.store.clone(),
         store_is_local: config.database.url.is_empty(),
         node_db: storage.node_db.clone(),

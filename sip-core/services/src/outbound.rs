@@ -315,8 +315,10 @@ impl Register {
 }
 
 fn down(io: &mut Io, trunk: TrunkId, state: RegistrationState, reason: TrunkReason) {
+    // Down before known: who looks between finds it unknown, never up.
+    let news = io.shared.trunks.set(trunk, Watch::Registration, Some((io.now.utc, reason)));
     io.shared.trunks.set_registration(trunk, Some(state));
-    if io.shared.trunks.set(trunk, Watch::Registration, Some((io.now.utc, reason))) {
+    if news {
         io.out.push_back(Output::TrunkState { trunk, up: false, reason });
     }
 }

@@ -118,6 +118,8 @@ impl DownTrunks {
 #[derive(Debug, Default)]
 pub struct TrunkStates {
     down: ArcSwap<DownTrunks>,
+    /// The trunks of which OPTIONS has said since the start whether they are up.
+    probed: ArcSwap<imbl::HashSet<TrunkId>>,
     registrations: ArcSwap<imbl::HashMap<TrunkId, RegistrationState>>,
     /// The user part of our Contact at each carrier that we register with.
     contacts: ArcSwap<imbl::HashMap<Box<str>, TrunkId>>,
@@ -134,6 +136,16 @@ impl TrunkStates {
     #[must_use]
     pub fn snapshot(&self) -> DownTrunks {
         DownTrunks::clone(&self.down.load())
+    }
+
+    /// Whether everything that watches a trunk has had an outcome since the start: OPTIONS was answered, or was not
+    /// for as often as takes the trunk down, and REGISTER got its first answer, or none. Until then [`Self::is_up`] is a guess.
+    #[must_use]
+    pub fn is_known(&self, trunk: &Trunk) -> bool {
+        let probed = trunk.keepalive_ms == 0 || self.probed.load().contains(&trunk.id);
+        let registers = trunk.registration.is_some() && trunk.credentials.is_some();
+        let waits = || matches!(self.registration(trunk.id), None | Some(RegistrationState::Pending));
+        !trunk.enabled || (probed && !(registers && waits()))
     }
 
     /// How our registration at a trunk stands; none when it wants none.
@@ -170,6 +182,13 @@ impl TrunkStates {
             next
         });
         true
+    }
+
+    /// OPTIONS has said how the trunk stands, or says so no more.
+    pub(crate) fn set_probed(&self, trunk: TrunkId, probed: bool) {
+        if self.probed.load().contains(&trunk) != probed {
+            self.probed.rcu(|known| if probed { known.update(trunk) } else { known.without(&trunk) });
+        }
     }
 
     pub(crate) fn set_registration(&self, trunk: TrunkId, state: Option<RegistrationState>) {
@@ -223,6 +242,7 @@ impl Keepalive {
             }
         }
         for trunk in gone {
+            io.shared.trunks.set_probed(trunk, false);
             if self.probes.remove(&trunk).is_some_and(|probe| !probe.up) {
                 io.shared.trunks.set(trunk, Watch::Keepalive, None);
                 let up = io.shared.trunks.is_up(trunk);
@@ -272,6 +292,7 @@ impl Keepalive {
         }
         probe.waiting = None;
         probe.misses = 0;
+        io.shared.trunks.set_probed(*id, true);
         if !probe.up {
             probe.up = true;
             io.shared.trunks.set(*id, Watch::Keepalive, None);
@@ -296,6 +317,7 @@ impl Keepalive {
         if probe.up && probe.misses >= io.config.trunk_misses_max {
             probe.up = false;
             io.shared.trunks.set(trunk, Watch::Keepalive, Some((io.now.utc, TrunkReason::Unanswered)));
+            io.shared.trunks.set_probed(trunk, true);
             io.out.push_back(Output::TrunkState { trunk, up: false, reason: TrunkReason::Unanswered });
         }
     }

@@ -6,7 +6,8 @@ use arc_swap::ArcSwap;
 use db::journal::{ADMIT_BACKLOG_MAX, Health, Journal};
 use fault::catalogue::{AlarmType, detector};
 use fault::port::AlarmAuthority;
-use fault::resource::Condition;
+use fault::resource::{Alarm, Condition};
+use fault_store::NodeAlarms;
 use model::time::{Clock, Timestamp};
 use reports_store::ReportsStore;
 use reports_store::availability::TRUNK_RESOURCE;
@@ -17,6 +18,7 @@ use sip_transport::Node;
 
 use super::consumers::{ConsumerLags, LAG_MAX};
 use super::directory::LeftOut;
+use super::standing::keep_standing;
 use super::worker::{Step, StepError, WorkerBoard};
 
 /// How long a worker may fail, or a consumer be behind, before it is an alarm: a restart of the store is none.
@@ -33,7 +35,7 @@ const REFUSED_MS: i64 = 30_000;
 /// What the detectors look at.
 pub struct Detectors {
     /// Where conditions are reported.
-    pub authority: Arc<dyn AlarmAuthority>,
+    pub authority: NodeAlarms,
     /// The call core, for its trunks.
     pub node: Arc<Node>,
     /// Names of trunks and their owners.
@@ -109,7 +111,7 @@ impl Detectors {
     /// When the node database cannot be written.
     pub async fn look(&self) -> Result<Step, StepError> {
         let now = self.clock.now().utc;
-        self.authority.observe(detector::TRUNKS, self.trunks(), now).await?;
+        self.authority.observe(detector::TRUNKS, self.trunks(self.authority.active().await?), now).await?;
         self.authority.observe(detector::JOURNAL, self.journal(now), now).await?;
         self.authority.observe(detector::CONSUMERS, self.consumers(now), now).await?;
         self.authority.observe(detector::WORKERS, self.workers(now), now).await?;
@@ -117,10 +119,20 @@ impl Detectors {
         Ok(Step::Idle)
     }
 
-    fn trunks(&self) -> Vec<Condition> {
+    /// A trunk that was down before a start is down until something that watches it has had an outcome.
+    fn trunks(&self, active: Vec<Alarm>) -> Vec<Condition> {
         let directory = self.directory.load();
+        let states = &self.node.shared().trunks;
+        let is_unknown = |resource: &str| {
+            let id = resource.strip_prefix(TRUNK_RESOURCE).and_then(|id| id.parse().ok());
+            id.and_then(|id| directory.trunk(id)).is_some_and(|trunk| !states.is_known(trunk))
+        };
+        // Before what is down: what becomes known meanwhile is in one of them.
+        let mut standing = Vec::new();
+        keep_standing(&mut standing, active, AlarmType::TrunkDown, is_unknown);
         let down = self.node.trunk_states().list();
-        down.into_iter()
+        let mut conditions: Vec<Condition> = down
+            .into_iter()
             .filter_map(|down| {
                 let trunk = directory.trunk(down.trunk)?;
                 Some(Condition {
@@ -132,7 +144,10 @@ impl Detectors {
                     text: trouble(down.reason, trunk),
                 })
             })
-            .collect()
+            .collect();
+        standing.retain(|alarm| conditions.iter().all(|down| down.resource != alarm.resource));
+        conditions.append(&mut standing);
+        conditions
     }
 
     fn journal(&self, now: Timestamp) -> Vec<Condition> {

@@ -1,6 +1,6 @@
 //! The disks below the node's directories: how much is free, and whether a small file can be written.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,11 +65,18 @@ pub struct DiskTrouble {
 struct Found {
     area: &'static str,
     path: PathBuf,
+    /// Its file system; none when that gives an error.
+    space: Option<Space>,
+    /// Why a small file cannot be written, or nothing be learned of it.
+    refused: Option<String>,
+}
+
+/// What a file system says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Space {
     /// Areas of one file system have the same number.
     device: u64,
     free_bytes: u64,
-    /// Why a small file cannot be written.
-    refused: Option<String>,
 }
 
 /// What is known of the disks. Clones share it.
@@ -77,7 +84,7 @@ struct Found {
 pub struct Disks {
     areas: Arc<[Area]>,
     thresholds: Thresholds,
-    troubles: Arc<Mutex<Vec<DiskTrouble>>>,
+    troubles: Arc<Mutex<Option<Vec<DiskTrouble>>>>,
 }
 
 impl Disks {
@@ -87,9 +94,9 @@ impl Disks {
         Self { areas: areas.into(), thresholds, troubles: Arc::default() }
     }
 
-    /// What the last look found wrong, at most one per area.
+    /// What the last look found wrong, at most one per area; none before the first one has come back.
     #[must_use]
-    pub fn troubles(&self) -> Vec<DiskTrouble> {
+    pub fn troubles(&self) -> Option<Vec<DiskTrouble>> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -100,33 +107,46 @@ impl Disks {
     pub async fn look(&self) -> Result<Step, StepError> {
         let areas = Arc::clone(&self.areas);
         let found = tokio::task::spawn_blocking(move || areas.iter().filter_map(look).collect::<Vec<_>>()).await?;
-        for disk in &found {
+        for (area, space) in found.iter().filter_map(|disk| Some((disk.area, disk.space?))) {
             // A gauge is a float by its nature; the octets of any disk are far below 2^53.
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "a gauge is a float; a disk has far fewer octets than 2^53"
             )]
-            metrics::gauge!("tandem_disk_free_bytes", "area" => disk.area).set(disk.free_bytes as f64);
+            metrics::gauge!("tandem_disk_free_bytes", "area" => area).set(space.free_bytes as f64);
         }
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        *troubles = judge(&found, self.thresholds, &troubles);
+        *troubles = Some(judge(&found, self.thresholds, troubles.as_deref().unwrap_or_default()));
         Ok(Step::Idle)
     }
 }
 
 /// An area that is not there yet takes its space where it will be made.
 fn look(area: &Area) -> Option<Found> {
-    let path = area.path.ancestors().find(|path| path.is_dir())?;
-    let refused = (area.takes_files && path == area.path).then(|| write_file(path).err()).flatten();
-    let space = nix::sys::statvfs::statvfs(path).ok()?;
+    for path in area.path.ancestors() {
+        let space = match space(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            space => space,
+        };
+        let written = if area.takes_files && path == area.path { write_file(path) } else { Ok(()) };
+        let refused = match (&space, written) {
+            (Err(error), _) => Some(format!("{} cannot be looked at: {error}", path.display())),
+            (Ok(_), Err(error)) => Some(format!("no file can be written in {}: {error}", path.display())),
+            (Ok(_), Ok(())) => None,
+        };
+        return Some(Found { area: area.name, path: path.to_owned(), space: space.ok(), refused });
+    }
+    None
+}
+
+fn space(path: &Path) -> std::io::Result<Space> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_dir() {
+        return Err(ErrorKind::NotADirectory.into());
+    }
+    let space = nix::sys::statvfs::statvfs(path)?;
     let (blocks, size): (u64, u64) = (space.blocks_available(), space.fragment_size());
-    Some(Found {
-        area: area.name,
-        path: path.to_owned(),
-        device: std::fs::metadata(path).ok()?.dev(),
-        free_bytes: blocks.saturating_mul(size),
-        refused: refused.map(|error| error.to_string()),
-    })
+    Ok(Space { device: metadata.dev(), free_bytes: blocks.saturating_mul(size) })
 }
 
 /// A file without a name, gone with its handle. Its space is taken when it is written; to wait for the disk as well would
@@ -141,17 +161,16 @@ fn judge(found: &[Found], thresholds: Thresholds, before: &[DiskTrouble]) -> Vec
     let mut devices = Vec::new();
     for disk in found {
         let (area, path) = (disk.area, disk.path.display());
-        if let Some(error) = &disk.refused {
-            let text = format!("no file can be written in {path}: {error}");
+        if let Some(text) = disk.refused.clone() {
             troubles.push(DiskTrouble { area, severity: Severity::Critical, text });
-            devices.push(disk.device);
-        } else if !devices.contains(&disk.device) {
-            devices.push(disk.device);
+            devices.extend(disk.space.map(|space| space.device));
+        } else if let Some(Space { device, free_bytes }) = disk.space.filter(|space| !devices.contains(&space.device)) {
+            devices.push(device);
             let was = before.iter().find(|trouble| trouble.area == area).map(|trouble| trouble.severity);
-            let Some(severity) = level(disk.free_bytes, thresholds, was) else { continue };
-            let shared: Vec<&str> =
-                found.iter().filter(|other| other.device == disk.device).map(|other| other.area).collect();
-            let free = disk.free_bytes / MIB;
+            let Some(severity) = level(free_bytes, thresholds, was) else { continue };
+            let same = |other: &&Found| other.space.is_some_and(|space| space.device == device);
+            let shared: Vec<&str> = found.iter().filter(same).map(|other| other.area).collect();
+            let free = free_bytes / MIB;
             let text = format!("{free} MiB are free in {path}, the file system of: {}", shared.join(", "));
             troubles.push(DiskTrouble { area, severity, text });
         }
@@ -203,14 +222,13 @@ mod tests {
         let disk = |area, device, free_mib: u64, refused: Option<&str>| Found {
             area,
             path: PathBuf::from(area),
-            device,
-            free_bytes: free_mib * MIB,
+            space: Some(Space { device, free_bytes: free_mib * MIB }),
             refused: refused.map(str::to_owned),
         };
         let found = [
             disk("journal", 1, 10, None),
             disk("node", 1, 10, None),
-            disk("billing", 2, 5_000, Some("read-only file system")),
+            disk("billing", 2, 5_000, Some("no file can be written in billing: read-only")),
             disk("reports", 2, 5_000, None),
         ];
         let troubles = judge(&found, THRESHOLDS, &[]);
@@ -219,7 +237,7 @@ mod tests {
             told,
             [
                 ("journal", Severity::Critical, "10 MiB are free in journal, the file system of: journal, node"),
-                ("billing", Severity::Critical, "no file can be written in billing: read-only file system"),
+                ("billing", Severity::Critical, "no file can be written in billing: read-only"),
             ]
         );
     }
@@ -230,11 +248,32 @@ mod tests {
         let area = |path: PathBuf| Area { name: "billing", path, takes_files: true };
         let none = Thresholds { low_mib: 0, critical_mib: 0 };
         let disks = Disks::new(vec![area(dir.path().to_owned()), area(dir.path().join("later/on"))], none);
+        assert_eq!(disks.troubles(), None, "nothing is known before");
         disks.look().await.unwrap();
-        assert_eq!(disks.troubles(), []);
+        assert_eq!(disks.troubles(), Some(Vec::new()));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         let everything = Disks::new(disks.areas.to_vec(), Thresholds { low_mib: u32::MAX, critical_mib: u32::MAX });
         everything.look().await.unwrap();
-        assert_eq!(everything.troubles().len(), 1, "both lie on one file system");
+        assert_eq!(everything.troubles().unwrap().len(), 1, "both lie on one file system");
+    }
+
+    #[tokio::test]
+    async fn a_directory_of_which_nothing_can_be_learned_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (looped, file) = (dir.path().join("loop"), dir.path().join("file"));
+        std::os::unix::fs::symlink(&looped, &looped).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let area = |name, path, takes_files| Area { name, path, takes_files };
+        let areas = vec![
+            area("journal", looped, false),
+            area("node", file.clone(), true),
+            area("store", file.join("of"), false),
+        ];
+        let disks = Disks::new(areas, Thresholds { low_mib: 0, critical_mib: 0 });
+        disks.look().await.unwrap();
+        let troubles = disks.troubles().unwrap();
+        let told: Vec<_> = troubles.iter().map(|trouble| (trouble.area, trouble.severity)).collect();
+        assert_eq!(told, ["journal", "node", "store"].map(|area| (area, Severity::Critical)));
+        assert!(troubles.iter().all(|trouble| trouble.text.contains("cannot be looked at: ")), "{troubles:?}");
     }
 }

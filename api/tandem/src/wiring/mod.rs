@@ -11,6 +11,7 @@ pub mod journal;
 pub mod media;
 pub mod recovery;
 pub mod registrations;
+pub mod standing;
 pub mod storage_detector;
 pub mod storage_watch;
 pub mod trunk_states;

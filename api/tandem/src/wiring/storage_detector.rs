@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use db::journal::{Health, Journal};
 use fault::catalogue::{AlarmType, detector};
-use fault::port::AlarmAuthority;
+use fault::port::AlarmAuthority as _;
 use fault::resource::{Condition, Severity};
+use fault_store::NodeAlarms;
 use model::time::Clock;
 
 use super::disks::{DiskTrouble, Disks};
+use super::standing::keep_standing;
 use super::worker::{Step, StepError};
 use super::write_health::{Failing, WriteHealth};
 
@@ -18,7 +20,7 @@ const AWAY_MIN_MS: u128 = 5_000;
 /// What the detector looks at.
 pub struct StorageDetector {
     /// Where conditions are reported.
-    pub authority: Arc<dyn AlarmAuthority>,
+    pub authority: NodeAlarms,
     /// Whether the store takes writes.
     pub store: WriteHealth,
     /// Whether the store is a file of this node.
@@ -43,7 +45,13 @@ impl StorageDetector {
     pub async fn look(&self) -> Result<Step, StepError> {
         let now = self.clock.now().utc;
         self.authority.observe(detector::STORE, self.store(), now).await?;
-        self.authority.observe(detector::DISKS, self.disks(), now).await?;
+        let looked = self.disks.troubles();
+        let unknown = looked.is_none();
+        let mut disks = self.disks(looked.unwrap_or_default());
+        if unknown {
+            keep_standing(&mut disks, self.authority.active().await?, AlarmType::Disk, |_| true);
+        }
+        self.authority.observe(detector::DISKS, disks, now).await?;
         Ok(Step::Idle)
     }
 
@@ -60,8 +68,7 @@ impl StorageDetector {
         away.into_iter().map(condition).collect()
     }
 
-    fn disks(&self) -> Vec<Condition> {
-        let mut troubles = self.disks.troubles();
+    fn disks(&self, mut troubles: Vec<DiskTrouble>) -> Vec<Condition> {
         if let Health::Failing { since, error } = self.journal.health() {
             add(&mut troubles, "journal", format!("the journal cannot be written since {since}: {error}"));
         } else if let Some(since) = self.journal.ballast_gone_at() {
@@ -92,4 +99,49 @@ impl StorageDetector {
 fn add(troubles: &mut Vec<DiskTrouble>, area: &'static str, text: String) {
     troubles.retain(|trouble| trouble.area != area);
     troubles.push(DiskTrouble { area, severity: Severity::Critical, text });
+}
+
+#[cfg(test)]
+mod tests {
+    use model::time::Timestamp;
+    use testkit::World;
+
+    use super::super::disks::{Area, Thresholds};
+    use super::*;
+
+    #[tokio::test]
+    async fn an_alarm_of_a_disk_stands_after_a_start_until_the_disk_was_looked_at() {
+        let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+        let node_db = db::node::open(dir.path()).await.expect("a node database");
+        let alarms = NodeAlarms::open(node_db, "node1", Vec::new(), world.ids.clone()).await.expect("it opens");
+        let (journal, _) = Journal::open(dir.path(), world.clock.clone(), "0.1.0").expect("a journal");
+        let area = Area { name: "node", path: dir.path().to_owned(), takes_files: false };
+        let detector = |low_mib| StorageDetector {
+            authority: alarms.clone(),
+            store: WriteHealth::new(world.clock.clone()),
+            store_is_local: true,
+            node_db: WriteHealth::new(world.clock.clone()),
+            journal: journal.clone(),
+            disks: Disks::new(vec![area.clone()], Thresholds { low_mib, critical_mib: 0 }),
+            node_name: "node1".into(),
+            clock: world.clock.clone(),
+        };
+        let raised = async || -> Vec<(u32, Timestamp)> {
+            let active = alarms.active().await.expect("the alarms");
+            active.iter().map(|alarm| (alarm.id, alarm.raised_at)).collect()
+        };
+        let before = detector(u32::MAX);
+        before.disks.look().await.expect("it looks");
+        before.look().await.expect("it is told");
+        let alarm = raised().await;
+        assert_eq!(alarm.len(), 1);
+        // The program starts again; what it will find is not known.
+        world.clock.advance_ms(60_000);
+        let after = detector(0);
+        after.look().await.expect("nothing is told");
+        assert_eq!(raised().await, alarm);
+        after.disks.look().await.expect("it looks");
+        after.look().await.expect("it is told");
+        assert_eq!(raised().await, []);
+    }
 }

@@ -65,10 +65,12 @@ fn a_short_wish_is_lengthened() {
 #[test]
 fn a_refusal_takes_the_trunk_down_and_is_tried_again_later() {
     let (mut sim, trunk) = carrier(Rule::Grant(600), 600, "another password", DigestConfig::default());
+    assert!(!sim.shared.trunks.is_known(&trunk), "no answer has come yet");
     sim.run(1_000);
     assert_eq!(sim.shared.trunks.registration(trunk.id), Some(RegistrationState::Refused { status: 403 }));
     let down = sim.shared.trunks.snapshot().list();
     assert_eq!((down.len(), down[0].reason), (1, TrunkReason::RegistrationRefused(403)));
+    assert!(sim.shared.trunks.is_known(&trunk));
     assert!(!sim.shared.trunks.is_up(trunk.id));
     // Calls take the other trunk.
     sim.register();

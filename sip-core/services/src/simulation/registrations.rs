@@ -94,9 +94,11 @@ fn a_wrong_password_and_an_unknown_user_look_alike() {
 fn a_trunk_goes_down_and_comes_up() {
     let mut sim = Sim::new(2, 1);
     let watched = Trunk { keepalive_ms: 10_000, ..sim.world.trunk.clone() };
+    assert!(!sim.shared.trunks.is_known(&watched), "nobody has asked yet");
     sim.change(vec![DirectoryEntry::Trunk(watched.clone())]);
     sim.run(25_000);
     assert_eq!(sim.phones[CARRIER].pings, 3);
+    assert!(sim.shared.trunks.is_known(&watched));
     assert!(sim.trunk_changes.is_empty() && sim.shared.trunks.is_up(watched.id));
     sim.phones[CARRIER].alive = false;
     sim.run(40_000);
@@ -110,10 +112,38 @@ fn a_trunk_goes_down_and_comes_up() {
     // Watching ends while it is down: the alarm must not stay.
     sim.phones[CARRIER].alive = false;
     sim.run(40_000);
-    sim.change(vec![DirectoryEntry::Trunk(Trunk { keepalive_ms: 0, ..watched })]);
+    sim.change(vec![DirectoryEntry::Trunk(Trunk { keepalive_ms: 0, ..watched.clone() })]);
     sim.run(1_000);
     assert_eq!(sim.trunk_changes.last(), Some(&(true, TrunkReason::Unwatched)));
     assert!(sim.shared.trunks.snapshot().list().is_empty());
+    assert!(!sim.shared.trunks.is_known(&Trunk { keepalive_ms: 10_000, ..watched }), "it would begin anew");
+}
+
+#[test]
+fn an_idle_node_shows_soon_that_it_runs() {
+    let mut sim = Sim::new(2, 1);
+    let grown: Vec<usize> = [5_500, 5_000, 5_000, 10_000, 6_000]
+        .into_iter()
+        .map(|ms| {
+            sim.run(ms);
+            sim.heartbeats()
+        })
+        .collect();
+    assert_eq!(grown, [1, 2, 3, 3, 4], "after 5, 10, 15 and 30 seconds");
+}
+
+#[test]
+fn a_trunk_that_never_answered_is_known_once_it_counts_as_down() {
+    let mut sim = Sim::new(2, 1);
+    let watched = Trunk { keepalive_ms: 10_000, ..sim.world.trunk.clone() };
+    sim.phones[CARRIER].alive = false;
+    sim.change(vec![DirectoryEntry::Trunk(watched.clone())]);
+    sim.run(12_000);
+    let trunks = &sim.shared.trunks;
+    assert_eq!((trunks.is_up(watched.id), trunks.is_known(&watched)), (true, false), "one answer may be lost");
+    sim.run(40_000);
+    let trunks = &sim.shared.trunks;
+    assert_eq!((trunks.is_up(watched.id), trunks.is_known(&watched)), (false, true));
 }
 
 #[test]
