@@ -14,6 +14,7 @@ use crate::deps::HttpDeps;
 use crate::limit::TOKEN_MAX;
 use crate::problem::Problem;
 use crate::route::ROUTES;
+use crate::stranger::Known;
 
 /// Puts a [`Ctx`] into the request or answers 401, 403 or 503.
 pub(crate) async fn authenticate(
@@ -25,6 +26,9 @@ pub(crate) async fn authenticate(
     let token = bearer(request.headers())?;
     let actor = deps.authenticator.token_authenticate(token, deps.clock.now().utc).await?;
     let actor = actor.ok_or_else(|| Problem::unauthenticated(true))?;
+    if let Some(known) = request.extensions().get::<Known>() {
+        known.set();
+    }
     let scope = Scope::of(&actor.path);
     let ctx = Ctx { actor, scope, clock: deps.clock.clone(), ids: deps.ids.clone(), trace };
     if let Some(path) = request.extensions().get::<MatchedPath>() {

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use crate::deps::HttpDeps;
 use crate::limit::{REQUEST_TIMEOUT, REQUESTS_MAX};
 use crate::problem::{self, Problem};
-use crate::stranger::Strangers;
+use crate::stranger::{Known, Strangers};
 
 /// The route of a path that has none, in metrics and log.
 const NO_ROUTE: &str = "none";
@@ -47,19 +47,21 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| NO_ROUTE.to_owned(), |p| p.as_str().to_owned());
     request.extensions_mut().insert(trace);
+    let known_actor = Known::default();
+    request.extensions_mut().insert(known_actor.clone());
     let span = tracing::info_span!("http", %trace, method, route);
     let response = next.run(request).instrument(span.clone()).await;
     let mut response = problem::finish(response, trace);
     let status = response.status();
     let took = deps.clock.now().mono.saturating_duration_since(begun);
     let duration_ms = took.as_secs_f64() * 1_000.0;
-    if status == StatusCode::UNAUTHORIZED || route == NO_ROUTE {
+    if known_actor.is_set() {
+        span.in_scope(|| tracing::info!(status = status.as_u16(), duration_ms, "request answered"));
+    } else {
         span.in_scope(|| tracing::debug!(status = status.as_u16(), duration_ms, "request answered"));
         if let Some(count) = strangers.count(deps.clock.now().mono) {
-            tracing::info!(count, "requests without a good token, or to no route, were refused");
+            tracing::info!(count, "requests were refused before anybody was known to answer for them");
         }
-    } else {
-        span.in_scope(|| tracing::info!(status = status.as_u16(), duration_ms, "request answered"));
     }
     let labels = [("method", method.to_owned()), ("route", route), ("status", status.as_str().to_owned())];
     metrics::counter!("tandem_http_requests_total", &labels).increment(1);

@@ -1,11 +1,30 @@
-//! Requests that nobody answers for: without a good token, or to no route. Anybody can send them at will, so they have
-//! one line of the log together, not one each.
+//! Requests that nobody answers for: whatever was answered before an actor was known, be it for want of a good token, of a
+//! store to look it up, or of a place among the requests in work. Anybody can send them at will, so they have one line of
+//! the log together, not one each.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// At most one line about them in this time.
 const LOG_PERIOD: Duration = Duration::from_secs(10);
+
+/// Whether the actor of a request is known. It travels with the request, and is asked of the answer: that may come from
+/// a layer that has lost the request, such as the limit of time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known(Arc<AtomicBool>);
+
+impl Known {
+    /// The token was good.
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody answers for the request.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Counts them between lines.
 #[derive(Debug, Default)]
