@@ -9,22 +9,38 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use testkit::{Random, torture};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Datagrams of each kind that are made beforehand: the sending thread should send, not draw.
 const POOL: usize = 8_192;
 /// Datagrams of one burst, and how often one is sent: 20,000 a second.
 const BURST: u64 = 200;
 const BURST_PERIOD: Duration = Duration::from_millis(10);
-/// How long a burst may wait to be read; then the next goes out all the same.
+/// How long a burst may wait to be read, however many answers come; then the next goes out all the same.
 const READ_WAIT: Duration = Duration::from_millis(200);
 /// How often a slow connection says one more octet.
 const OCTET_PERIOD: Duration = Duration::from_secs(1);
 /// How soon a connection that was closed is opened again.
 const REOPEN: Duration = Duration::from_millis(200);
+
+/// Raises the soft limit of this process and its children on open descriptors to the hard one.
+///
+/// # Panics
+/// When the hard limit is below `needed`, or the system tells or sets none.
+pub fn raise_descriptors(needed: u64) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("Linux tells it");
+    assert!(
+        hard >= needed,
+        "this test needs {needed} open descriptors, and the hard limit is {hard}: raise it (`ulimit -Hn {needed}` as \
+         root, LimitNOFILE= of systemd, --ulimit nofile={needed} of a container)"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the soft limit may go up to the hard one");
+}
 
 /// What a process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,19 +104,21 @@ pub fn lines(log: &Path) -> usize {
 #[derive(Debug)]
 pub struct Attack {
     stop: Arc<AtomicBool>,
+    cut: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Attack {
-    /// Begins; ends after so many datagrams, or when this is dropped.
+    /// Begins; ends after so many datagrams, at `end`, or when this is dropped.
     ///
     /// # Panics
     /// When no socket can be had.
     #[must_use]
-    pub fn start(seed: u64, server: SocketAddr, media: Vec<u16>, datagrams: u64) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&sent));
+    pub fn start(seed: u64, server: SocketAddr, media: Vec<u16>, datagrams: u64, end: Instant) -> Self {
+        let (stop, cut, sent) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (stopped, late, count) = (Arc::clone(&stop), Arc::clone(&cut), Arc::clone(&sent));
         // Several sources: one address would be one flow.
         let sources: Vec<UdpSocket> = (0..8).map(|n| UdpSocket::bind((stranger(n), 0)).expect("a socket")).collect();
         let thread = std::thread::spawn(move || {
@@ -114,6 +132,10 @@ impl Attack {
                 .collect();
             let pace = (std::sync::Mutex::new(()), std::sync::Condvar::new());
             while count.load(Ordering::Relaxed) < datagrams && !stopped.load(Ordering::Relaxed) {
+                if Instant::now() >= end {
+                    late.store(true, Ordering::Relaxed);
+                    break;
+                }
                 // One source for the burst: it reaches one shard, and the question after it comes after it.
                 let socket = random.pick(&sources);
                 for n in 0..BURST {
@@ -132,7 +154,7 @@ impl Attack {
                 drop(pace.1.wait_timeout(guard, BURST_PERIOD));
             }
         });
-        Self { stop, sent, thread: Some(thread) }
+        Self { stop, cut, sent, thread: Some(thread) }
     }
 
     /// Datagrams that were sent.
@@ -141,7 +163,13 @@ impl Attack {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether all were sent.
+    /// Whether its time was over before all were sent.
+    #[must_use]
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Whether no more are sent.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
@@ -169,10 +197,15 @@ fn await_read(socket: &UdpSocket, server: SocketAddr, number: u64) {
         from.port()
     );
     drop(socket.send_to(question.as_bytes(), server));
-    drop(socket.set_read_timeout(Some(READ_WAIT)));
+    let deadline = Instant::now() + READ_WAIT;
     let mut answer = [0; 2_048];
     // Answers to what else was sent come first: no more than were sent in a few bursts.
     for _ in 0..8 * BURST {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // No time is no time limit to a socket, and refused.
+        if left.is_zero() || socket.set_read_timeout(Some(left)).is_err() {
+            return;
+        }
         let Ok(octets) = socket.recv(&mut answer) else { return };
         let answer = answer.get(..octets).unwrap_or_default();
         if answer.windows(call_id.len()).any(|part| part == call_id.as_bytes()) {

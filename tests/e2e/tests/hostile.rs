@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem::demo::installation::Installation;
-use tandem_e2e::hostile::{Attack, Connections, Held, Waste, lines, media_ports};
+use tandem_e2e::hostile::{Attack, Connections, Held, Waste, lines, media_ports, raise_descriptors};
 use tandem_e2e::ledger::{assert_books, journaled_calls, number, store, usage};
 use tandem_e2e::sipp::{Bench, LoggedCall};
 use tandem_e2e::{Engine, Subscriber, install, provision};
@@ -16,6 +16,11 @@ use testkit::wait_until;
 
 /// Datagrams in all, at 20,000 a second.
 const DATAGRAMS: u64 = 1_000_000;
+/// The fewest that are an attack, where a slow machine lets the time end before all were sent.
+const DATAGRAMS_MIN: u64 = 200_000;
+/// Open descriptors of this process: the connections that waste places, and some hundred of its own. The daemon needs
+/// more, and raises its limit itself.
+const DESCRIPTORS: u64 = 4_096;
 const SEED: u64 = 0x20_0000;
 /// Calls, at 100 a second: for as long as the datagrams take.
 const CALLS: usize = 5_500;
@@ -33,6 +38,8 @@ const SLOW: usize = 100;
 const SLOW_BODIES: usize = 20;
 /// Longest run on a slow machine.
 const RUN_MAX: Duration = Duration::from_secs(600);
+/// How long it is attacked at most: calls that are up then can end within the run.
+const ATTACK_MAX: Duration = Duration::from_secs(480);
 /// A demonstration's patience is meant for a few calls: so many times as much for these, on a slow machine.
 const SETTLE_WAITS_MAX: u32 = 8;
 /// How long a good client may wait for an answer, on a machine that does much else; half a second is usual.
@@ -118,6 +125,7 @@ async fn good_client(at: &Installation, is_over: impl Fn() -> bool) -> (Duration
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_fails_beside_hostile_input() {
+    raise_descriptors(DESCRIPTORS);
     let at = install(Engine::Sqlite, |config| {
         // Those that are up, and those that rest after their use.
         config.media.sessions = 800;
@@ -141,7 +149,9 @@ async fn no_call_fails_beside_hostile_input() {
     let port = || tandem::demo::process::free_udp().expect("a free port");
     let callee_port = port();
     let mut register = bench.start("register", "callee.csv", callee_port, server, &["-m", "1"]);
-    let registered = tokio::time::timeout(RUN_MAX, register.wait()).await.expect("in time").expect("sipp ran");
+    let begin = tokio::time::Instant::now();
+    let end = begin + RUN_MAX;
+    let registered = tokio::time::timeout_at(end, register.wait()).await.expect("in time").expect("sipp ran");
     assert!(registered.success(), "{}", bench.errors("register"));
     let calls = CALLS.to_string();
     let callee = bench.start("callee", "callee.csv", callee_port, server, &["-rtp_echo", "-mp", MEDIA_CALLEE]);
@@ -152,8 +162,8 @@ async fn no_call_fails_beside_hostile_input() {
     let media = media_ports(process, server.port());
     assert!(media.len() >= 3_200, "four ports for each session: {}", media.len());
     let all_held = || wasted.iter().all(|(connections, count)| connections.held() >= *count);
-    wait_until(RUN_MAX, async || all_held()).await;
-    let attack = Attack::start(SEED, server, media, DATAGRAMS);
+    wait_until(RUN_MAX - ATTACK_MAX, async || all_held()).await;
+    let attack = Attack::start(SEED, server, media, DATAGRAMS, begin + ATTACK_MAX);
     let arguments = ["-m", &calls, "-r", RATE, "-l", CALLS_UP_MAX, "-mp", MEDIA_CALLER];
     let mut caller = bench.start("caller", "caller.csv", port(), server, &arguments);
 
@@ -166,11 +176,11 @@ async fn no_call_fails_beside_hostile_input() {
         count
     };
     let called = async {
-        let done = tokio::time::timeout(RUN_MAX, caller.wait()).await;
+        let done = tokio::time::timeout_at(end, caller.wait()).await;
         assert!(matches!(done, Ok(Ok(_))), "{done:?}\n{}", bench.errors("caller"));
     };
     let (refused, (longest, asked), ()) = tokio::join!(refused, good_client(at_work, || attack.is_over()), called);
-    let sent = attack.sent();
+    let (sent, was_cut) = (attack.sent(), attack.was_cut());
     drop(attack);
     let under_attack = Held::by(process);
     let garbage = counted(at_work, "sip_garbage_total", &[]).await;
@@ -196,7 +206,10 @@ async fn no_call_fails_beside_hostile_input() {
     // The callee goes when it likes: when it is late itself, it judges repetitions wrongly. The books tell how the calls
     // went.
     drop(callee);
-    assert!(sent >= DATAGRAMS, "{sent}");
+    if was_cut {
+        println!("the machine is slow: after {ATTACK_MAX:?} only {sent} of {DATAGRAMS} datagrams were sent");
+    }
+    assert!(sent >= if was_cut { DATAGRAMS_MIN } else { DATAGRAMS }, "{sent} datagrams, cut by time: {was_cut}");
     assert!(longest <= ANSWER_MAX, "a good client waited {longest:?}");
 
     let mut settled = Err("never asked".to_owned());
@@ -218,8 +231,8 @@ async fn no_call_fails_beside_hostile_input() {
          {garbage} messages were garbage; packets relayed, of strangers, garbage, of no call: {packets:?}"
     );
     // The datagrams have come to where they were sent, and to ports of calls too.
-    assert!(garbage > DATAGRAMS / 8, "{garbage}");
-    assert!(packets.iter().all(|count| *count > DATAGRAMS / 100), "{packets:?}");
+    assert!(garbage > sent / 8, "{garbage}");
+    assert!(packets.iter().all(|count| *count > sent / 100), "{packets:?}");
     assert!(after.peak_kib <= before.peak_kib + GROWTH_MAX_KIB, "{before:?} {after:?}");
     let requests = usize::try_from(refused + asked).expect("few");
     assert!(written <= LINES_MAX + requests, "{written} lines of log, {requests} requests:\n{}", daemon.log_end());
