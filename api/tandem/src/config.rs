@@ -13,8 +13,18 @@ use serde::{Deserialize, Serialize};
 pub const ENVIRONMENT_PREFIX: &str = "TANDEM_";
 /// Variables with the prefix that other parts read, and tests, whose daemons inherit them. Any other unknown one is an
 /// error: it is a key that was misspelt.
-const OTHER_VARIABLES: [&str; 9] =
-    ["bench", "ca", "call_password", "config", "soak", "test_postgres_url", "token", "token_file", "url"];
+const OTHER_VARIABLES: [&str; 10] = [
+    "bench",
+    "ca",
+    "call_password",
+    "config",
+    "no_namespaces",
+    "soak",
+    "test_postgres_url",
+    "token",
+    "token_file",
+    "url",
+];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -23,6 +23,19 @@ echo ready
 exec cat >/dev/null
 "#;
 
+/// Mounts one file system on the folder, and goes with it.
+const PROBE: &str = r#"mount -t tmpfs -o size=1m tmpfs "$1""#;
+
+/// `unshare` with a mount namespace, and one of users where that takes it.
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("--mount");
+    if !geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+}
+
 /// The namespace with its file systems.
 #[derive(Debug)]
 pub struct SmallDisks {
@@ -31,6 +44,25 @@ pub struct SmallDisks {
 }
 
 impl SmallDisks {
+    /// Whether file systems can be mounted in a namespace here, as tried on a folder; nothing of it stays.
+    ///
+    /// # Errors
+    /// What the system says, with what helps.
+    pub async fn probe(folder: &Path) -> Result<(), String> {
+        let mut command = unshare();
+        command.args(["sh", "-c", PROBE, "small-disks"]).arg(folder);
+        let said = match command.output().await {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Err(error) => format!("unshare (Debian: util-linux): {error}"),
+        };
+        Err(format!(
+            "no file system can be mounted in a namespace: {said}. Run the tests as root (in a container with \
+             CAP_SYS_ADMIN), or allow namespaces of users (sysctl kernel.unprivileged_userns_clone=1, \
+             kernel.apparmor_restrict_unprivileged_userns=0); TANDEM_NO_NAMESPACES=1 leaves this test out"
+        ))
+    }
+
     /// Mounts file systems of so many MiB on folders, which are made, in this order. `dir` takes the program that runs
     /// `program` among them.
     ///
@@ -38,11 +70,7 @@ impl SmallDisks {
     /// When the system refuses: it takes root, or namespaces of users.
     pub async fn mount(dir: &Path, program: &Path, disks: &[(&Path, u32)]) -> Self {
         let is_root = geteuid().is_root();
-        let mut command = Command::new("unshare");
-        command.arg("--mount");
-        if !is_root {
-            command.args(["--user", "--map-root-user"]);
-        }
+        let mut command = unshare();
         command.args(["sh", "-c", HOLD, "small-disks"]);
         for (folder, mib) in disks {
             command.arg(folder).arg(format!("{mib}m"));
