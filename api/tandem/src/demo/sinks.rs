@@ -8,6 +8,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 
+use super::process::{free_tcp, free_udp};
+
 /// Largest mail that the sink keeps; a report is below 1 MiB.
 const MAIL_MAX: usize = 8 * 1024 * 1024;
 /// Notifications that the receiver keeps; the demo makes a handful.
@@ -36,7 +38,8 @@ impl SmtpSink {
     /// # Errors
     /// When no port can be bound.
     pub async fn start() -> std::io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        // As below: a kept installation names it.
+        let listener = TcpListener::bind(free_tcp()?).await?;
         let address = listener.local_addr()?;
         let mails: Arc<Mutex<Vec<Mail>>> = Arc::default();
         let kept = Arc::clone(&mails);
@@ -155,7 +158,8 @@ impl TrapReceiver {
     /// # Errors
     /// When no port can be bound.
     pub async fn start() -> std::io::Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        // Not one of the kernel's choice: a kept installation names it, and another socket may have it by then.
+        let socket = UdpSocket::bind(free_udp()?).await?;
         let address = socket.local_addr()?;
         let notifications: Arc<Mutex<Vec<Notification>>> = Arc::default();
         let kept = Arc::clone(&notifications);
