@@ -1,24 +1,40 @@
 //! Who asks, and whether the route is theirs: bearer tokens (RFC 6750, section 2.1) and the permissions of
 //! [`crate::route::ROUTES`]. Deny by default: without a token nothing is answered, not even which paths there are.
 
+use std::sync::Arc;
+
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use model::ctx::Ctx;
-use model::id::TraceId;
+use model::id::{AccountId, TraceId};
 use model::tenancy::Scope;
 
 use crate::deps::HttpDeps;
-use crate::limit::TOKEN_MAX;
+use crate::limit::{REQUESTS_PER_ACCOUNT_MAX, TOKEN_MAX};
 use crate::problem::Problem;
 use crate::route::ROUTES;
+use crate::share::Shares;
 use crate::stranger::Known;
 
-/// Puts a [`Ctx`] into the request or answers 401, 403 or 503.
+/// What the door needs: who they are, and how much each account has in work.
+#[derive(Clone)]
+pub(crate) struct Door {
+    deps: HttpDeps,
+    in_work: Arc<Shares<AccountId>>,
+}
+
+impl Door {
+    pub(crate) fn new(deps: HttpDeps) -> Self {
+        Self { deps, in_work: Shares::new(REQUESTS_PER_ACCOUNT_MAX) }
+    }
+}
+
+/// Puts a [`Ctx`] into the request or answers 401, 403, 429 or 503.
 pub(crate) async fn authenticate(
-    State(deps): State<HttpDeps>,
+    State(Door { deps, in_work }): State<Door>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
@@ -29,6 +45,11 @@ pub(crate) async fn authenticate(
     if let Some(known) = request.extensions().get::<Known>() {
         known.set();
     }
+    let _place = in_work.take(actor.account).ok_or_else(|| {
+        let detail = format!("the account has {REQUESTS_PER_ACCOUNT_MAX} requests in work");
+        let remedy = "repeat the request when others of the account are answered";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "account-busy", detail, remedy).retry_after_s(1)
+    })?;
     let scope = Scope::of(&actor.path);
     let ctx = Ctx { actor, scope, clock: deps.clock.clone(), ids: deps.ids.clone(), trace };
     if let Some(path) = request.extensions().get::<MatchedPath>() {

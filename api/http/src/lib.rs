@@ -23,6 +23,7 @@ pub mod problem;
 mod reports;
 pub mod route;
 mod server;
+mod share;
 mod shield;
 mod source;
 mod stranger;

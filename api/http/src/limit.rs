@@ -10,6 +10,9 @@ pub const CONNECTIONS_MAX: usize = 1_024;
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 256;
 /// Requests in work. Beyond it the answer is 503 with `Retry-After`: the store would only queue them.
 pub const REQUESTS_MAX: usize = 256;
+/// Requests in work of one account: four that hold all they may are needed to fill the face, by slow bodies or by dear
+/// queries. Beyond it the answer is 429 with `Retry-After`.
+pub const REQUESTS_PER_ACCOUNT_MAX: usize = 64;
 /// Request line and header fields, octets. GraphQL by GET and long cursors fit; more is nobody's header.
 /// A single large read may overshoot it by as much again before it is noticed.
 pub const HEAD_MAX: usize = 64 * 1_024;

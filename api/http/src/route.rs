@@ -65,7 +65,7 @@ pub fn router(deps: HttpDeps, graphql: Router) -> Router {
         .route("/reports/runs/{run}/xlsx", get(reports::xlsx))
         .with_state(deps.clone())
         .merge(graphql)
-        .layer(from_fn_with_state(deps.clone(), auth::authenticate))
+        .layer(from_fn_with_state(auth::Door::new(deps.clone()), auth::authenticate))
         .layer(from_fn(shield::time_limit))
         .layer(from_fn_with_state(shield::admission(), shield::admit))
         .layer(CatchPanicLayer::custom(shield::panicked))

@@ -1,8 +1,9 @@
 //! How many connections each source has open: one host that opens many and says nothing must leave places to others.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use crate::share::{Share, Shares};
 
 /// What counts as one source: an IPv4 address, or the /64 of an IPv6 one, within which a host takes addresses at will
 /// (RFC 4291, section 2.5.1; RFC 8981).
@@ -35,55 +36,31 @@ pub(crate) enum Loopback {
     Counted,
 }
 
-/// The open connections of each source. It holds no more sources than there are connections.
+/// The open connections of each source.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    open: Mutex<HashMap<Source, usize>>,
-    max: usize,
+    open: Arc<Shares<Source>>,
     loopback: Loopback,
 }
 
 impl Sources {
     /// At most `max` connections of each.
     pub(crate) fn new(max: usize, loopback: Loopback) -> Arc<Self> {
-        Arc::new(Self { open: Mutex::default(), max, loopback })
+        Arc::new(Self { open: Shares::new(max), loopback })
     }
 
     /// Counts a connection from `address` until what is given back is dropped; none: the source has as many as it may.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Share> {
+    pub(crate) fn take(&self, address: IpAddr) -> Option<Connection> {
         if self.loopback == Loopback::Exempt && address.to_canonical().is_loopback() {
-            return Some(Share(None));
+            return Some(Connection(None));
         }
-        let source = Source::of(address);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let has = open.get(&source).copied().unwrap_or_default();
-        if has >= self.max {
-            return None;
-        }
-        open.insert(source, has + 1);
-        Some(Share(Some((Arc::clone(self), source))))
-    }
-
-    fn give_back(&self, source: Source) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        match open.get_mut(&source) {
-            Some(has) if *has > 1 => *has -= 1,
-            _ => drop(open.remove(&source)),
-        }
+        self.open.take(Source::of(address)).map(|share| Connection(Some(share)))
     }
 }
 
 /// One connection of a source, as long as it is open.
 #[derive(Debug)]
-pub(crate) struct Share(Option<(Arc<Sources>, Source)>);
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        if let Some((sources, source)) = self.0.take() {
-            sources.give_back(source);
-        }
-    }
-}
+pub(crate) struct Connection(#[expect(dead_code, reason = "its end gives the place back")] Option<Share<Source>>);
 
 #[cfg(test)]
 mod tests {
@@ -116,7 +93,7 @@ mod tests {
         held.extend(sources.take(ip("192.0.2.1")));
         assert!(sources.take(ip("192.0.2.1")).is_none());
         held.clear();
-        assert!(sources.open.lock().expect("no panic").is_empty(), "who has left is forgotten");
+        assert!(sources.open.is_empty(), "who has left is forgotten");
     }
 
     #[test]

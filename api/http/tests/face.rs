@@ -9,6 +9,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
+use api_http::limit::REQUESTS_PER_ACCOUNT_MAX;
 use api_http::route::{GRAPHQL_PATH, ROUTES, Route};
 use axum::Router;
 use axum::body::Body;
@@ -74,6 +75,39 @@ async fn each_route_is_walked_by_four_callers() {
             assert_eq!(json(&foreign).get("items"), Some(&Value::Array(Vec::new())), "{name}");
         }
     }
+}
+
+/// Bodies that never end hold the places of their own account, and of no other.
+#[tokio::test]
+async fn an_account_cannot_take_the_places_of_others() {
+    let face = face();
+    let acknowledge = format!("/billing/streams/{}/files/1/ack", stream_id());
+    let endless = || {
+        let body = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        let builder = request("POST", &acknowledge, Some("full")).header("content-type", "application/json");
+        let (router, request) = (face.router.clone(), builder.body(body).unwrap());
+        tokio::spawn(async move { send(&router, request).await })
+    };
+    let get = async |token| {
+        let request = request("GET", "/billing/streams", Some(token)).body(Body::empty()).unwrap();
+        send(&face.router, request).await
+    };
+    let held: Vec<_> = (0..REQUESTS_PER_ACCOUNT_MAX).map(|_| endless()).collect();
+    // on one thread these are polled while this task steps back, and then wait for their bodies
+    let step_back = async || {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    step_back().await;
+    let refused = get("full").await;
+    assert_eq!((refused.status(), header(&refused, "retry-after")), (StatusCode::TOO_MANY_REQUESTS, "1"));
+    assert_eq!(json(&refused)["type"], "urn:tandem:problem:account-busy");
+    assert_eq!(get("foreign").await.status(), StatusCode::OK);
+    held[0].abort();
+    step_back().await;
+    assert_eq!(get("full").await.status(), StatusCode::OK);
+    held.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
-use api_http::limit::REQUESTS_MAX;
+use api_http::limit::{REQUESTS_MAX, REQUESTS_PER_ACCOUNT_MAX};
 use api_http::route::GRAPHQL_PATH;
 use axum::Router;
 use axum::body::Body;
@@ -97,7 +97,9 @@ async fn requests_have_a_line_each_only_when_somebody_answers_for_them() {
     assert_eq!(log.lines(), (known.len(), 1));
 
     // All places are taken: nobody has looked at the token of a request that finds none.
-    let places = futures::future::join_all((0..REQUESTS_MAX).map(|_| status("POST", GRAPHQL_PATH, Some("full"))));
+    let accounts = REQUESTS_MAX.div_ceil(REQUESTS_PER_ACCOUNT_MAX);
+    let tokens: Vec<String> = (0..REQUESTS_MAX).map(|n| format!("of:{}", 10 + n % accounts)).collect();
+    let places = futures::future::join_all(tokens.iter().map(|token| status("POST", GRAPHQL_PATH, Some(token))));
     let refused = async {
         for _ in 0..50 {
             assert_eq!(status("POST", GRAPHQL_PATH, Some("full")).await, 503);

@@ -30,6 +30,7 @@ use crate::wiring::clock_step::{ClockDetector, ClockWatch};
 use crate::wiring::consumers::{BATCH_MAX, ConsumerLags, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
 use crate::wiring::detectors::{Detectors, ReportDetector};
 use crate::wiring::directory::{BATCH_PERIOD, DirectoryFeed};
+use crate::wiring::duty::Duty;
 use crate::wiring::journal::NodeJournal;
 use crate::wiring::media::RelayPort;
 use crate::wiring::recovery::end_open_calls;
@@ -40,6 +41,10 @@ use crate::wiring::trunk_states::NodeTrunks;
 use crate::wiring::worker::{Step, StepError, Workers};
 use crate::wiring::write_health::WriteHealth;
 
+/// The duty, and its worker, that tells of reports.
+const REPORT_ALARMS: &str = "report_alarms";
+/// The duty, and its worker, that tells of billing.
+const BILLING_ALARMS: &str = "billing_alarms";
 /// How often detectors look: an alarm is raised within a second of its condition.
 const DETECT_PERIOD: Duration = Duration::from_secs(1);
 /// How often failed reports and mails are looked for: they fail by the hour, and the look reads the store.
@@ -175,18 +180,20 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
         let detectors = Arc::clone(&detectors);
         async move { detectors.look().await }
     });
+    let duty = |name| Duty { name, store: store.clone(), node: node.clone(), clock: Arc::clone(&clock) };
     let detector = Arc::new(ReportDetector {
+        duty: duty(REPORT_ALARMS),
         authority: Arc::new(alarms.clone()),
         reports: Arc::clone(&reports),
         clock: Arc::clone(&clock),
     });
-    workers.spawn("report_alarms", REPORT_DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
+    workers.spawn(REPORT_ALARMS, REPORT_DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
         let detector = Arc::clone(&detector);
         async move { detector.look().await }
     });
     spawn_certificate(&mut workers, &config, &alarms, tls.as_ref(), &clock);
     spawn_clock_watch(&mut workers, &node, &alarms, &clock);
-    spawn_billing_alarms(&mut workers, &config, &alarms, &billing, &clock);
+    spawn_billing_alarms(&mut workers, &config, duty(BILLING_ALARMS), &alarms, &billing, &clock);
     let schedule = schedule(&config, &reports).await?;
     let agent = start_agent(&config, &engine, &sender, &clock).await?;
     // Before the faces say that the daemon is ready.
@@ -375,17 +382,19 @@ fn spawn_files(workers: &mut Workers, billing: &Arc<billing_store::BillingStore>
 fn spawn_billing_alarms(
     workers: &mut Workers,
     config: &Config,
+    duty: Duty,
     alarms: &fault_store::NodeAlarms,
     billing: &Arc<billing_store::BillingStore>,
     clock: &Arc<dyn Clock>,
 ) {
     let detector = Arc::new(BillingDetector {
+        duty,
         authority: Arc::new(alarms.clone()),
         billing: Arc::clone(billing),
         limits: config.billing.unrated_limits(),
         clock: Arc::clone(clock),
     });
-    workers.spawn("billing_alarms", BILLING_DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
+    workers.spawn(BILLING_ALARMS, BILLING_DETECT_PERIOD, None::<watch::Receiver<()>>, move || {
         let detector = Arc::clone(&detector);
         async move { detector.look().await }
     });

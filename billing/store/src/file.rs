@@ -2,7 +2,7 @@
 
 use billing::file::{FILE_RECORDS_MAX, Record, currency_total};
 use billing::resource::{Acknowledgement, BillingFile, CurrencyTotal, RatedUsage, Usage};
-use db::{DbError, Tx, on_tx, statements};
+use db::{Db, DbError, Tx, on_db, on_tx, statements};
 use model::id::{FileId, StreamId};
 use model::page::{Page, PageRequest};
 use model::tenancy::Scope;
@@ -36,7 +36,8 @@ statements! {
         FROM billing_file f JOIN rated r ON r.sequence >= f.rated_from AND r.sequence < f.rated_to \
         WHERE f.id = $1 AND r.path >= $2 AND r.path < $3 AND r.side = $4";
     ACKNOWLEDGE = "UPDATE billing_file SET ack_state = $2, ack_reason = $3, ack_by = $4, ack_at = $5 WHERE id = $1";
-    PLANNED = "SELECT id, stream_id FROM billing_file WHERE state = 'planned' ORDER BY stream_id, sequence LIMIT $1";
+    WITH_PLANNED = "SELECT DISTINCT stream_id FROM billing_file WHERE state = 'planned' ORDER BY stream_id";
+    PLANNED = "SELECT id FROM billing_file WHERE state = 'planned' AND stream_id = $1 ORDER BY sequence LIMIT $2";
     PREVIOUS = "SELECT sha256 FROM billing_file WHERE stream_id = $1 AND sequence = $2";
     PUBLISHED = "UPDATE billing_file SET state = 'published', size = $2, sha256 = $3, previous_sha256 = $4 \
         WHERE id = $1 AND state = 'planned'";
@@ -212,10 +213,17 @@ pub(crate) async fn acknowledge(tx: &mut Tx, id: FileId, said: &Acknowledgement)
     Ok(())
 }
 
-/// Files that are closed and not published, each stream in order.
-pub(crate) async fn planned(tx: &mut Tx, limit: i64) -> Result<Vec<(FileId, StreamId)>, DbError> {
-    let rows: Vec<(Uuid, Uuid)> = on_tx!(tx, c => sqlx::query_as(PLANNED).bind(limit).fetch_all(c).await)?;
-    Ok(rows.into_iter().map(|(file, stream)| (FileId::from_uuid(file), StreamId::from_uuid(stream))).collect())
+/// The streams with files that are closed and not published.
+pub(crate) async fn streams_with_planned(db: &Db) -> Result<Vec<StreamId>, DbError> {
+    let rows: Vec<Uuid> = on_db!(db, c => sqlx::query_scalar(WITH_PLANNED).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(StreamId::from_uuid).collect())
+}
+
+/// The first `limit` files of a stream that are closed and not published, in order.
+pub(crate) async fn planned(db: &Db, stream: StreamId, limit: i64) -> Result<Vec<FileId>, DbError> {
+    let rows: Vec<Uuid> =
+        on_db!(db, c => sqlx::query_scalar(PLANNED).bind(stream.uuid()).bind(limit).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(FileId::from_uuid).collect())
 }
 
 /// The hash of the published file with `sequence`; none when it is not published.

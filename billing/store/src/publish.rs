@@ -1,7 +1,6 @@
 //! Closed files become bytes on disk: rendered from the committed items, `.part`, fsync, rename, fsync of the folder;
 //! the file first, then its manifest, then the row. Whoever repeats it writes the same bytes under the same names.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use billing::file::{Closed, FORMAT_VERSION, Manifest, RenderError, Rendered, Renderer, manifest_name};
@@ -17,7 +16,7 @@ use crate::{BillingStore, file, stream};
 
 /// Records of one page: a few megabytes.
 const PAGE: i64 = 2_000;
-/// Files of one round; the next round takes the rest.
+/// Files of a stream in one round; the next round takes the rest.
 const ROUND_MAX: i64 = 1_000;
 
 /// Why a file was not published or restored.
@@ -81,38 +80,36 @@ pub(crate) fn path(files: &Path, file: &BillingFile, name: &str) -> PathBuf {
 }
 
 impl BillingStore {
-    /// Publishes every closed file, each stream in the order of its sequence. Two may call it at once, also on two
-    /// nodes; after a crash it redoes what was not finished. Gives the files that it published.
+    /// Publishes every closed file, each stream in the order of its sequence, at most [`ROUND_MAX`] of each. Two may call
+    /// it at once, also on two nodes; after a crash it redoes what was not finished. Gives the files that it published.
     ///
     /// # Errors
     /// The first failure, after the other streams were served.
     pub async fn publish_planned(&self) -> Result<Vec<FileId>, PublishError> {
-        let planned = self.db.read::<_, DbError, _>(|tx| Box::pin(file::planned(tx, ROUND_MAX)));
-        let mut published = Vec::new();
-        let (mut failure, mut stopped) = (None, BTreeSet::<StreamId>::new());
-        let planned = planned.await.map_err(PublishError::List)?;
-        let streams: BTreeSet<StreamId> = planned.iter().map(|(_, stream)| *stream).collect();
+        let streams = file::streams_with_planned(&self.db).await.map_err(PublishError::List)?;
         self.failures.keep(Stage::Write, |stream| streams.contains(&stream));
-        for (id, stream) in planned {
-            if stopped.contains(&stream) {
-                continue;
-            }
-            match self.publish(id).await {
-                Ok(first) => {
-                    self.failures.succeeded(Stage::Write, stream);
-                    // Otherwise another publisher was faster.
-                    if first {
-                        published.push(id);
-                    }
-                }
+        let (mut published, mut failure) = (Vec::new(), None);
+        for stream in streams {
+            match self.publish_stream(stream, &mut published).await {
+                Ok(()) => self.failures.succeeded(Stage::Write, stream),
                 Err(error) => {
                     self.failures.failed(Stage::Write, stream, self.clock.now().utc, troubles::why_not_written(&error));
-                    stopped.insert(stream);
                     failure = failure.or(Some(error));
                 }
             }
         }
         failure.map_or(Ok(published), Err)
+    }
+
+    async fn publish_stream(&self, stream: StreamId, published: &mut Vec<FileId>) -> Result<(), PublishError> {
+        let planned = file::planned(&self.db, stream, ROUND_MAX).await.map_err(PublishError::List)?;
+        for id in planned {
+            // Otherwise another publisher was faster.
+            if self.publish(id).await? {
+                published.push(id);
+            }
+        }
+        Ok(())
     }
 
     async fn publish(&self, id: FileId) -> Result<bool, PublishError> {

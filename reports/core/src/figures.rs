@@ -141,6 +141,12 @@ pub struct Completeness {
     /// What the money does not know yet: for the provider the rated batches that wait, for others their own charges of
     /// the period.
     pub events_pending: i64,
+    /// Nodes whose journals were not read up to the end of the period, as far as it is known that there is more to read.
+    #[serde(default)]
+    pub nodes_unread: i64,
+    /// Charges of the period that the money does not know yet.
+    #[serde(default)]
+    pub charges_pending: i64,
     /// How far the journals were read. The provider's alone: others learn nothing of the installation.
     pub journals: Vec<JournalRead>,
 }
@@ -157,6 +163,13 @@ pub struct JournalRead {
 }
 
 impl Completeness {
+    /// Whether all that was recorded has come in: what is counted grows no more. What waits in suspense is another
+    /// matter: that ends when somebody sees to it.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.nodes_unread == 0 && self.usage_calls >= self.answered_counted && self.charges_pending == 0
+    }
+
     /// Whether the period is over and nothing is missing between calls, usage and money.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
@@ -166,6 +179,7 @@ impl Completeness {
             && self.suspense_open == 0
             && self.rated_counted >= self.usage_rated
             && self.events_pending == 0
+            && self.nodes_unread == 0
     }
 }
 

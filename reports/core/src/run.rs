@@ -7,11 +7,15 @@ use model::tenancy::AccountPath;
 use model::time::Timestamp;
 
 use crate::command::Command;
+use crate::figures::Completeness;
 use crate::period::{Bounds, InvalidPeriod, Month, zone};
 use crate::resource::{ReportRun, RunState};
 
 /// How long after its end a period is settled: the last interval is counted, late ends and ratings have come in.
 pub const SETTLE_MS: i64 = 30 * 60_000;
+/// How long a run of the schedule waits for what is missing in its figures, after which it goes out provisional: for the
+/// end of a call that was answered in the period, or a node that is away with a part of its journal.
+pub const WAIT_MAX_MS: i64 = 12 * 3_600_000;
 /// Finished months that are caught up after a downtime: a quarter. Older ones are run by hand.
 pub const CATCH_UP_MAX: usize = 3;
 /// Recipients of one run. More than a list of people is a mailing list, which is one address.
@@ -58,6 +62,13 @@ pub fn requested(account: AccountId) -> String {
 #[must_use]
 pub fn scheduled(account: AccountId) -> String {
     format!("scheduled:{account}")
+}
+
+/// Whether a run is better made later, because its figures still grow: one that the schedule made, for a while. Who asked
+/// for a report gets it as it is.
+#[must_use]
+pub fn waits(run: &ReportRun, completeness: &Completeness, now: Timestamp) -> bool {
+    run.definition == scheduled(run.account) && !completeness.is_settled() && now.ms_since(run.created_at) < WAIT_MAX_MS
 }
 
 /// Decides a command. `view` is none when the account is missing or out of scope.

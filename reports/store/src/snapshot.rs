@@ -1,6 +1,6 @@
 //! The figures of a run, read on one snapshot of the store.
 
-use db::{DbError, Tx, on_tx};
+use db::{DbError, Tx, lease, on_tx};
 use model::id::{AccountId, TrunkId};
 use model::money::{Currency, Total};
 use model::tenancy::{AccountPath, Scope};
@@ -62,6 +62,11 @@ db::statements! {
     /// Rated batches of the whole installation that the money does not know yet.
     PENDING = "SELECT COUNT(*) FROM event WHERE kind = 'rated' AND sequence > COALESCE((SELECT sequence \
         FROM consumer_cursor WHERE consumer = 'reports' AND source = 'event'), 0)";
+    /// Nodes of which something of the period may be unread: those that are there and were not read up to its end, and
+    /// those that were last seen in it and did not stop in order.
+    UNREAD = "SELECT COUNT(*) FROM pm_node n WHERE n.since < $2 AND n.last_sign_at < $2 \
+        AND ((n.last_sign_at >= $1 AND NOT n.stopped) \
+            OR EXISTS (SELECT 1 FROM lease l WHERE l.name = $3 || n.node AND l.until > $4))";
     /// How far the journals were read.
     JOURNALS = "SELECT source, epoch, sequence, updated_at FROM consumer_cursor \
         WHERE consumer = 'reports' AND source LIKE 'journal:%' ORDER BY source";
@@ -135,7 +140,7 @@ pub(crate) async fn take(tx: &mut Tx, run: &ReportRun, now: Timestamp) -> Result
         intervals_with_calls: i64::try_from(with_calls).unwrap_or(i64::MAX),
         answered_counted: totals.answered,
         rated_counted,
-        ..completeness(tx, &run.path, bounds, rated_counted).await?
+        ..completeness(tx, &run.path, bounds, rated_counted, now).await?
     };
     Ok(Figures {
         format: FORMAT,
@@ -147,7 +152,7 @@ pub(crate) async fn take(tx: &mut Tx, run: &ReportRun, now: Timestamp) -> Result
         timezone: run.timezone.clone(),
         from: bounds.from,
         to: bounds.to,
-        provisional: now < bounds.to.plus_ms(SETTLE_MS),
+        provisional: now < bounds.to.plus_ms(SETTLE_MS) || !completeness.is_settled(),
         taken_at: now,
         totals,
         money: all.finish(),
@@ -223,6 +228,7 @@ async fn completeness(
     path: &AccountPath,
     bounds: Bounds,
     rated_counted: i64,
+    now: Timestamp,
 ) -> Result<Completeness, DbError> {
     let scope = Scope::subtree(path);
     let answered_to = bounds.to.plus_ms(RING_MAX_MS);
@@ -231,15 +237,18 @@ async fn completeness(
             .fetch_one(c).await)?;
     let suspense_open = on_tx!(tx, c => sqlx::query_scalar(SUSPENSE)
         .bind(scope.lower()).bind(scope.upper()).bind(bounds.from.0).bind(bounds.to.0).fetch_one(c).await)?;
+    let rated: i64 = on_tx!(&mut *tx, c => sqlx::query_scalar(RATED)
+        .bind(scope.lower()).bind(scope.upper()).bind(bounds.from.0).bind(bounds.to.0).fetch_one(c).await)?;
+    let charges_pending = rated.saturating_sub(rated_counted).max(0);
+    let nodes_unread = on_tx!(&mut *tx, c => sqlx::query_scalar(UNREAD)
+        .bind(bounds.from.0).bind(bounds.to.0).bind(lease::PRESENCE).bind(now.0).fetch_one(c).await)?;
     // What concerns the installation is the provider's business: a tenant sees neither the backlog of others nor the nodes.
     let (events_pending, journals) = if path.depth() == 1 {
         let pending = on_tx!(&mut *tx, c => sqlx::query_scalar(PENDING).fetch_one(c).await)?;
         let journals: Vec<(String, i64, i64, i64)> = on_tx!(tx, c => sqlx::query_as(JOURNALS).fetch_all(c).await)?;
         (pending, journals)
     } else {
-        let rated: i64 = on_tx!(tx, c => sqlx::query_scalar(RATED)
-            .bind(scope.lower()).bind(scope.upper()).bind(bounds.from.0).bind(bounds.to.0).fetch_one(c).await)?;
-        (rated.saturating_sub(rated_counted).max(0), Vec::new())
+        (charges_pending, Vec::new())
     };
     let journals = journals
         .into_iter()
@@ -255,6 +264,8 @@ async fn completeness(
         usage_suspense,
         suspense_open,
         events_pending,
+        nodes_unread,
+        charges_pending,
         journals,
         ..Completeness::default()
     })

@@ -7,6 +7,7 @@ use model::id::MessageId;
 use model::time::Timestamp;
 use reports::figures::Figures;
 use reports::resource::{Format, ReportRun};
+use reports::run;
 
 use crate::rows::{RunRow, run_columns};
 use crate::{ReportsStore, artefact, mail, render, snapshot};
@@ -17,21 +18,26 @@ pub(crate) const LEASE_MS: i64 = 300_000;
 pub(crate) const ATTEMPTS_MAX: i64 = 5;
 /// Wait after a failed attempt, times the attempt.
 const RETRY_MS: i64 = 60_000;
+/// How often a run looks whether what it waits for is there.
+const WAIT_MS: i64 = 60_000;
 /// Runs of one call, so that a long queue does not keep the caller from its other work.
 const RUNS_MAX: usize = 20;
 
 db::statements! {
-    /// The oldest run that nobody holds; of months that are caught up together the earlier one. The condition stands twice: on PostgreSQL a worker that waited for the row
-    /// looks again at the outer one only.
+    /// The oldest run that nobody holds and that waits for nothing; of months that are caught up together the earlier
+    /// one. The condition stands twice: on PostgreSQL a worker that waited for the row looks again at the outer one only.
     CLAIM = concat!("UPDATE report_run SET state = 'running', holder = $1, lease_until = $2, attempt = attempt + 1 \
-        WHERE id = (SELECT id FROM report_run WHERE state = 'due' OR (state = 'running' AND lease_until <= $3) \
-            ORDER BY created_at, period_from, id LIMIT 1) \
-        AND (state = 'due' OR (state = 'running' AND lease_until <= $3)) \
+        WHERE id = (SELECT id FROM report_run WHERE state IN ('due', 'running') \
+            AND (lease_until IS NULL OR lease_until <= $3) ORDER BY created_at, period_from, id LIMIT 1) \
+        AND state IN ('due', 'running') AND (lease_until IS NULL OR lease_until <= $3) \
         RETURNING attempt, recipients, figures, ", run_columns!());
     /// The figures, once.
     KEEP = "UPDATE report_run SET figures = $3 WHERE id = $1 AND attempt = $2 AND state = 'running'";
     FINISH = "UPDATE report_run SET state = 'finished', provisional = $3, html_sha256 = $4, csv_sha256 = $5, \
         xlsx_sha256 = $6, finished_at = $7, holder = NULL, lease_until = NULL, error = NULL \
+        WHERE id = $1 AND attempt = $2 AND state = 'running'";
+    /// What the figures wait for may come: due again later, and no attempt.
+    POSTPONE = "UPDATE report_run SET state = 'due', holder = NULL, attempt = attempt - 1, lease_until = $3 \
         WHERE id = $1 AND attempt = $2 AND state = 'running'";
     /// After a failed attempt: wait, or give up.
     RETRY = "UPDATE report_run SET error = $3, lease_until = $4 WHERE id = $1 AND attempt = $2 AND state = 'running'";
@@ -68,6 +74,8 @@ pub(crate) enum RunError {
     Artefact(#[from] std::io::Error),
     #[error("another worker holds the run")]
     Fenced,
+    #[error("the figures still grow")]
+    Waits,
 }
 
 impl From<WriteError<Self>> for RunError {
@@ -106,6 +114,7 @@ impl ReportsStore {
                     tracing::info!(run.id = %claim.run.id, period = %claim.run.period, duration_ms, "report finished");
                 }
                 Err(RunError::Fenced) => tracing::info!(run.id = %claim.run.id, "another worker took the report over"),
+                Err(RunError::Waits) => self.postpone(&claim).await?,
                 Err(RunError::Db(error)) if error.is_transient() => return Err(error),
                 Err(error) => self.attempt_failed(&claim, &error).await?,
             }
@@ -144,16 +153,19 @@ impl ReportsStore {
     }
 
     /// The figures of the run: those that an earlier attempt kept, or those of now, kept before anything is made of
-    /// them.
+    /// them; [`RunError::Waits`] when they still grow.
     pub(crate) async fn figures(&self, claim: &Claim) -> Result<Figures, RunError> {
         if let Some(kept) = &claim.figures {
             return Ok(serde_json::from_str(kept).map_err(|e| DbError::corrupt("report_run.figures", e))?);
         }
-        let (run, now) = (claim.run.clone(), self.now());
+        let (taken, now) = (claim.run.clone(), self.now());
         let figures = self
             .db
-            .read::<Figures, DbError, _>(move |tx| Box::pin(async move { snapshot::take(tx, &run, now).await }))
+            .read::<Figures, DbError, _>(move |tx| Box::pin(async move { snapshot::take(tx, &taken, now).await }))
             .await?;
+        if run::waits(&claim.run, &figures.completeness, now) {
+            return Err(RunError::Waits);
+        }
         let text = serde_json::to_string(&figures).map_err(|e| DbError::corrupt("report_run.figures", e))?;
         let (id, attempt) = (claim.run.id.uuid(), claim.attempt);
         let kept = self.db.write::<(), RunError, _>(move |tx| {
@@ -193,6 +205,19 @@ impl ReportsStore {
         });
         finished.await?;
         Ok(())
+    }
+
+    async fn postpone(&self, claim: &Claim) -> Result<(), DbError> {
+        let (id, attempt, until) = (claim.run.id.uuid(), claim.attempt, self.now().plus_ms(WAIT_MS));
+        tracing::info!(run.id = %claim.run.id, period = %claim.run.period, %until, "a report waits for what is missing");
+        let postponed = self.db.write(move |tx| {
+            Box::pin(async move {
+                on_tx!(tx, c => sqlx::query(POSTPONE).bind(id).bind(attempt).bind(until.0)
+                    .execute(c).await.map(|_| ()))?;
+                Ok(())
+            })
+        });
+        unrefused(postponed.await)
     }
 
     async fn attempt_failed(&self, claim: &Claim, error: &RunError) -> Result<(), DbError> {

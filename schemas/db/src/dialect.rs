@@ -83,12 +83,31 @@ pub trait BulkRow {
     fn values<'a>(&'a self, out: &mut Vec<Value<'a>>);
 }
 
-/// The statement for `rows` rows; `conflict` is empty or an `ON CONFLICT` clause. Public for tests that prepare it.
+/// How a statement marks its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    /// `$1`, `$2`, …, as PostgreSQL wants them. SQLite takes these as names and looks for each among all others, once
+    /// when it parses and once when the driver asks for it: with ten thousands of values that is all that it does.
+    Numbered,
+    /// `?`, for SQLite: places without a name.
+    Plain,
+}
+
+/// The statement for `rows` rows, with numbered values; `conflict` is empty or an `ON CONFLICT` clause. Public for tests
+/// that prepare it.
 #[must_use]
 pub fn bulk_statement<R: BulkRow>(rows: usize, conflict: &str) -> String {
+    statement::<R>(Marks::Numbered, rows, conflict)
+}
+
+fn statement<R: BulkRow>(marks: Marks, rows: usize, conflict: &str) -> String {
     let width = R::COLUMNS.len();
+    let mark = |number: usize| match marks {
+        Marks::Numbered => format!("${number}"),
+        Marks::Plain => "?".to_owned(),
+    };
     let tuple = |row: usize| {
-        let marks: Vec<String> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
+        let marks: Vec<String> = (1..=width).map(|column| mark(row * width + column)).collect();
         format!("({})", marks.join(","))
     };
     let tuples: Vec<String> = (0..rows).map(tuple).collect();
@@ -102,9 +121,10 @@ pub fn bulk_statement<R: BulkRow>(rows: usize, conflict: &str) -> String {
 /// When the database fails, or a row does not give one value per column.
 pub async fn bulk_insert<R: BulkRow + Sync>(tx: &mut Tx, rows: &[R], conflict: &str) -> Result<u64, DbError> {
     let chunk_max = (BINDS_MAX / R::COLUMNS.len().max(1)).clamp(1, ROWS_MAX);
+    let marks = if matches!(tx, Tx::Postgres(..)) { Marks::Numbered } else { Marks::Plain };
     let mut written = 0;
     for chunk in rows.chunks(chunk_max) {
-        let sql = bulk_statement::<R>(chunk.len(), conflict);
+        let sql = statement::<R>(marks, chunk.len(), conflict);
         let mut values = Vec::with_capacity(chunk.len() * R::COLUMNS.len());
         for row in chunk {
             row.values(&mut values);

@@ -18,6 +18,8 @@ const ACQUIRE: &str = "INSERT INTO lease (name, holder, fence, until) VALUES ($1
 const RENEW: &str = "UPDATE lease SET until = $4 WHERE name = $1 AND holder = $2 AND fence = $3";
 const RELEASE: &str = "UPDATE lease SET until = 0 WHERE name = $1 AND holder = $2 AND fence = $3";
 const CHECK: &str = "SELECT fence FROM lease WHERE name = $1 AND holder = $2 AND fence = $3";
+/// What the names of the leases of nodes begin with.
+pub const PRESENCE: &str = "node/";
 pub(crate) const ALL: &[&str] = &[ACQUIRE, RENEW, RELEASE, CHECK];
 
 /// A lease that is held.
@@ -83,22 +85,37 @@ pub async fn check(tx: &mut Tx, lease: &Lease) -> Result<(), DbError> {
     fence.map(|_| ()).ok_or_else(|| lost(lease))
 }
 
-/// Says that a node is there, by a lease of its own. It is a write like any other: what it meets, others meet.
+/// Takes or prolongs a lease in a transaction of its own; false when another holder has it. For duties whose effects need
+/// no fence.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn hold(db: &Db, name: &str, holder: &str, now: Timestamp, duration_ms: i64) -> Result<bool, DbError> {
+    let (name, holder): (Arc<str>, Arc<str>) = (name.into(), holder.into());
+    let written = db.write::<_, Infallible, _>(move |tx| {
+        let (name, holder) = (Arc::clone(&name), Arc::clone(&holder));
+        Box::pin(async move { Ok(acquire(tx, &name, &holder, now, duration_ms).await?) })
+    });
+    match written.await {
+        Ok(lease) => Ok(lease.is_some()),
+        Err(WriteError::Db(error)) => Err(error),
+        Err(WriteError::Refused(never)) => match never {},
+    }
+}
+
+/// The lease by which a node says that it is there.
+#[must_use]
+pub fn presence(node: &str) -> String {
+    format!("{PRESENCE}{node}")
+}
+
+/// Says that a node is there. It is a write like any other: what it meets, others meet.
 ///
 /// # Errors
 /// When the database cannot be written.
 pub async fn node_is_present(db: &Db, node: &str, now: Timestamp, duration_ms: i64) -> Result<(), DbError> {
-    let (name, node): (Arc<str>, Arc<str>) = (format!("node/{node}").into(), node.into());
-    let written = db.write::<_, Infallible, _>(move |tx| {
-        let (name, node) = (Arc::clone(&name), Arc::clone(&node));
-        Box::pin(async move { Ok(acquire(tx, &name, &node, now, duration_ms).await?) })
-    });
-    match written.await {
-        // None is held by another holder; the only one is this node.
-        Ok(_) => Ok(()),
-        Err(WriteError::Db(error)) => Err(error),
-        Err(WriteError::Refused(never)) => match never {},
-    }
+    // Nobody else holds it; the only one is this node.
+    hold(db, &presence(node), node, now, duration_ms).await.map(|_| ())
 }
 
 fn lost(lease: &Lease) -> DbError {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use model::id::IdSource as _;
 use model::time::Timestamp;
-use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::error::{DbError, WriteError, asks_for_retry};
 use crate::system::SystemIds;
@@ -178,12 +178,14 @@ impl Db {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_slow_threshold(ACQUIRE_TIMEOUT)
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(connect.clone())
             .await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_slow_threshold(ACQUIRE_TIMEOUT)
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(connect.pragma("query_only", "ON"))
             .await?;
@@ -196,9 +198,11 @@ impl Db {
     /// When the URL is malformed or the server does not answer.
     pub async fn connect_postgres(options: &PostgresOptions) -> Result<Self, DbError> {
         let connect: PgConnectOptions = options.url.parse().map_err(DbError::from)?;
+        let connect = connect.disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_slow_threshold(ACQUIRE_TIMEOUT)
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(connect)
             .await?;
@@ -412,6 +416,8 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
         .statement_cache_capacity(512)
+        // The text of a bulk statement, which is all that a line would have, fills screens.
+        .disable_statement_logging()
 }
 
 #[cfg(test)]

@@ -58,7 +58,8 @@ pub fn file_bytes() -> Vec<u8> {
     (0..FILE_SIZE).map(|i| u8::try_from(i % 251).unwrap()).collect()
 }
 
-/// Tokens: `full`, `none` (no permission), `foreign` (all, of another reseller), `only:<permission>`, `down`.
+/// Tokens: `full`, `none` (no permission), `foreign` (all, of another reseller), `of:<number>` (all, of that account),
+/// `only:<permission>`, `down`.
 pub struct Tokens;
 
 #[async_trait]
@@ -69,6 +70,10 @@ impl provisioning::port::Authenticator for Tokens {
             "full" => (account(2), owner(), Permissions::all()),
             "none" => (account(2), owner(), Permissions::default()),
             "foreign" => (account(3), root.child(account(3)).unwrap(), Permissions::all()),
+            other if other.starts_with("of:") => {
+                let id = account(other[3..].parse().unwrap());
+                (id, root.child(id).unwrap(), Permissions::all())
+            }
             "down" => return Err(ReadError::Unavailable("no connection".to_owned())),
             "panic" => panic!("a planted panic"),
             other => match other.strip_prefix("only:").map(str::parse::<Permission>) {

@@ -9,10 +9,13 @@ use fault::port::AlarmAuthority;
 use fault::resource::Condition;
 use model::time::Clock;
 
+use super::duty::Duty;
 use super::worker::{Step, StepError};
 
 /// Looks for charges without a price and for billing files that are due and not there.
 pub struct BillingDetector {
+    /// Which node looks.
+    pub duty: Duty,
     /// Where conditions are reported.
     pub authority: Arc<dyn AlarmAuthority>,
     /// Billing.
@@ -24,16 +27,21 @@ pub struct BillingDetector {
 }
 
 impl BillingDetector {
-    /// Looks once.
+    /// Looks once, when it is this node's duty. What an earlier holder told, it takes back when it sees that it no longer
+    /// is.
     ///
     /// # Errors
-    /// When the store cannot be read or the node database cannot be written.
+    /// When the store fails or the node database cannot be written.
     pub async fn look(&self) -> Result<Step, StepError> {
-        let unrated = self.billing.unrated(self.limits).await?;
-        let failures = self.billing.export_failures().await?;
-        let conditions = unrated.into_iter().map(waits).chain(failures.into_iter().map(is_missing)).collect();
+        let conditions = if self.duty.is_ours().await? { self.conditions().await? } else { Vec::new() };
         self.authority.observe(detector::BILLING, conditions, self.clock.now().utc).await?;
         Ok(Step::Idle)
+    }
+
+    async fn conditions(&self) -> Result<Vec<Condition>, StepError> {
+        let unrated = self.billing.unrated(self.limits).await?;
+        let failures = self.billing.export_failures().await?;
+        Ok(unrated.into_iter().map(waits).chain(failures.into_iter().map(is_missing)).collect())
     }
 }
 
@@ -125,7 +133,14 @@ mod tests {
         let (heard, clock) = (Arc::new(Heard::default()), world.clock.clone());
         let limits = UnratedLimits { age_max_ms: i64::MAX / 2, records_max: 0 };
         let billing = Arc::new(billing);
-        let detector = BillingDetector { authority: heard.clone(), billing: billing.clone(), limits, clock };
+        let duty = |node: &str| Duty {
+            name: "billing_alarms",
+            store: (*db).clone(),
+            node: node.into(),
+            clock: world.clock.clone(),
+        };
+        let detector =
+            BillingDetector { duty: duty("node1"), authority: heard.clone(), billing: billing.clone(), limits, clock };
         let command = Command::StreamCreate { account, name: "all".into(), side: Side::Sell, close_period_ms: 0 };
         let made = billing.commit(&world.system(), command, CommitOptions::default()).await.expect("a stream");
         let stream = StreamId::from_uuid(made.plan.effects[0].resource.id);
@@ -145,6 +160,24 @@ mod tests {
             (AlarmType::ExportFailed, Some(path), format!("stream:{stream}"))
         });
         assert!(missing.text.contains("all_0000000001.csv") && missing.text.contains("stream all"), "{}", missing.text);
+        // A second node leaves it to the first, until that has been silent for long enough.
+        let other = Arc::new(Heard::default());
+        let second = BillingDetector {
+            duty: duty("node2"),
+            authority: other.clone(),
+            billing: billing.clone(),
+            limits,
+            clock: world.clock.clone(),
+        };
+        let told = async |detector: &BillingDetector, heard: &Heard| {
+            detector.look().await.expect("it looks");
+            heard.0.lock().expect("nobody panicked").len()
+        };
+        assert_eq!((told(&second, &other).await, told(&detector, &heard).await), (0, 2));
+        world.clock.advance_ms(30_000);
+        assert_eq!((told(&second, &other).await, told(&detector, &heard).await), (2, 0));
+        world.clock.advance_ms(30_000);
+        assert_eq!((told(&detector, &heard).await, told(&second, &other).await), (2, 0));
         std::fs::remove_file(&files).expect("it goes");
         assert_eq!(billing.publish_planned().await.expect("it is written").len(), 1);
         let relaxed = BillingDetector { limits: UnratedLimits { records_max: 1, ..limits }, ..detector };

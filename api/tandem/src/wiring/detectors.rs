@@ -18,6 +18,7 @@ use sip_transport::Node;
 
 use super::consumers::{ConsumerLags, LAG_MAX};
 use super::directory::LeftOut;
+use super::duty::Duty;
 use super::standing::keep_standing;
 use super::worker::{Step, StepError, WorkerBoard};
 
@@ -74,6 +75,8 @@ fn trouble(reason: TrunkReason, trunk: &Trunk) -> String {
 /// What is wrong with reports. It reads the store, so it is a worker of its own: a store that is away neither keeps
 /// the other detectors waiting nor clears an alarm.
 pub struct ReportDetector {
+    /// Which node looks.
+    pub duty: Duty,
     /// Where conditions are reported.
     pub authority: Arc<dyn AlarmAuthority>,
     /// The reports.
@@ -83,13 +86,19 @@ pub struct ReportDetector {
 }
 
 impl ReportDetector {
-    /// Looks once.
+    /// Looks once, when it is this node's duty. What an earlier holder told, it takes back when it sees that it no longer
+    /// is.
     ///
     /// # Errors
-    /// When the store cannot be read or the node database cannot be written.
+    /// When the store fails or the node database cannot be written.
     pub async fn look(&self) -> Result<Step, StepError> {
-        let troubles = self.reports.troubles().await?;
-        let conditions = troubles.into_iter().map(|trouble| Condition {
+        let conditions = if self.duty.is_ours().await? { self.conditions().await? } else { Vec::new() };
+        self.authority.observe(detector::REPORTS, conditions, self.clock.now().utc).await?;
+        Ok(Step::Idle)
+    }
+
+    async fn conditions(&self) -> Result<Vec<Condition>, StepError> {
+        let conditions = self.reports.troubles().await?.into_iter().map(|trouble| Condition {
             alarm_type: match trouble.kind {
                 TroubleKind::Failed => AlarmType::ReportFailed,
                 TroubleKind::Undelivered => AlarmType::MailUndeliverable,
@@ -99,8 +108,7 @@ impl ReportDetector {
             severity: None,
             text: trouble.text,
         });
-        self.authority.observe(detector::REPORTS, conditions.collect(), self.clock.now().utc).await?;
-        Ok(Step::Idle)
+        Ok(conditions.collect())
     }
 }
 

@@ -7,6 +7,7 @@ pub mod consumers;
 pub mod detectors;
 pub mod directory;
 pub mod disks;
+pub mod duty;
 pub mod journal;
 pub mod media;
 pub mod recovery;

@@ -113,7 +113,7 @@ pub(crate) fn csv(figures: &Figures) -> Result<Vec<u8>, RenderError> {
 }
 
 /// The counts by which a reader sees whether something is missing.
-pub(super) fn completeness(figures: &Figures) -> [(&'static str, i64); 15] {
+pub(super) fn completeness(figures: &Figures) -> [(&'static str, i64); 16] {
     let c = &figures.completeness;
     [
         ("intervals", c.intervals),
@@ -127,6 +127,7 @@ pub(super) fn completeness(figures: &Figures) -> [(&'static str, i64); 15] {
         ("rated_counted", c.rated_counted),
         ("suspense_open", c.suspense_open),
         ("events_pending", c.events_pending),
+        ("nodes_unread", c.nodes_unread),
         ("accounts_left_out", figures.accounts_left_out),
         ("trunks_left_out", figures.trunks_left_out),
         ("watched_trunks_left_out", figures.availability.trunks_left_out),

@@ -168,6 +168,8 @@ pub(super) fn sample(taken_at: &str) -> Figures {
             usage_suspense: 0,
             rated_counted: 2 * totals.answered,
             suspense_open: i64::from(provisional),
+            nodes_unread: 0,
+            charges_pending: 0,
             events_pending: 0,
             journals: vec![JournalRead { node: "node-1".to_owned(), position: "4:812".to_owned(), at: taken_at }],
         },

@@ -1,9 +1,10 @@
 use db::on_tx;
 use model::change::{Change as _, ChangeError, CommitOptions, IdempotencyKey, RefusalCode};
+use model::id::AccountId;
 use model::page::{PageRequest, ReadError};
 use reports::command::Command;
 use reports::port::Queries as _;
-use reports::resource::{Format, RunState};
+use reports::resource::{Format, ReportRun, RunState};
 use testkit::{TestDb, on_each_database};
 
 use super::{Fixture, run_of};
@@ -231,6 +232,66 @@ async fn the_schedule_catches_up_once_whoever_looks() {
         let made = "SELECT COUNT(*) FROM report_run WHERE definition LIKE 'scheduled:%' AND revision = 0";
         assert_eq!(f.scalar(made).await, 4);
         assert_eq!(f.scalar("SELECT COUNT(*) FROM outbox").await, 4);
+    })
+    .await;
+}
+
+/// A scheduled report waits for the rest of a journal and for the money, holds up no other, and says so when it has
+/// waited in vain.
+#[tokio::test]
+async fn the_schedule_waits_for_what_is_missing_and_not_forever() {
+    on_each_database(async |db: TestDb| {
+        let f = Fixture::new(&db).await;
+        let definition = |account: &(AccountId, _)| Definition { account: account.0, recipients: Vec::new() };
+        let (ours, theirs) = (definition(&f.reseller), definition(&f.other_reseller));
+        f.set("2026-10-01T00:00:00Z");
+        f.journal(&[]);
+        f.store.schedule_due(&[ours.clone(), theirs.clone()]).await.unwrap();
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 6);
+        // The node is seen in October, and fails with a call in its journal that nobody has counted.
+        f.set("2026-10-30T10:00:00Z");
+        f.journal(&[f.busy(0, "2026-10-30T09:59:00Z")]);
+        f.count_all().await;
+        f.set("2026-10-31T10:00:00Z");
+        f.journal(&[f.busy(0, "2026-10-31T09:59:00Z")]);
+        f.rate(&[(0, "sell", 1_000_000, "2026-10-31T10:00:00Z")]).await;
+        f.set("2026-11-02T12:00:00Z");
+        assert_eq!(f.store.schedule_due(std::slice::from_ref(&ours)).await.unwrap(), 1);
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 0);
+        let run = async || {
+            let found = f.store.run_list(&f.ctx(&f.reseller), PageRequest::default()).await.unwrap().items;
+            found.into_iter().map(|(_, run)| run).find(|run| run.period == "2026-10").unwrap()
+        };
+        assert_eq!(run().await.state, RunState::Due);
+        // Who asks gets what there is; nobody waits behind the one that waits.
+        f.requested("2026-10", &[]).await;
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 1);
+        let asked = f.figures().await;
+        assert_eq!((&asked["provisional"], &asked["completeness"]["nodes_unread"]), (&true.into(), &1.into()));
+        // The node is back, and its journal is read: the money is still missing.
+        f.journal(&[f.busy(1, "2026-11-02T12:00:00Z")]);
+        f.count_all().await;
+        f.world.clock.advance_ms(60_000);
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 0);
+        while f.store.revenue(10).await.unwrap() > 0 {}
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 0, "it looks again after a minute");
+        f.world.clock.advance_ms(60_000);
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 1);
+        let made = f.store.run_list(&f.ctx(&f.reseller), PageRequest::default()).await.unwrap().items;
+        let scheduled = reports::run::scheduled(f.reseller.0);
+        let of_october = |run: &ReportRun| run.period == "2026-10" && run.definition == scheduled;
+        let made = made.into_iter().map(|(_, run)| run).find(of_october).unwrap();
+        assert_eq!((made.state, made.provisional), (RunState::Finished, false));
+        // What never comes: after half a day the report goes out and says that it is provisional.
+        f.rate(&[(0, "sell", 1_000_000, "2026-11-03T10:00:00Z")]).await;
+        f.set("2026-12-02T12:00:00Z");
+        assert_eq!(f.store.schedule_due(&[ours]).await.unwrap(), 1);
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 0);
+        f.set("2026-12-03T00:00:00Z");
+        assert_eq!(f.store.run_due("node-1").await.unwrap(), 1);
+        let late = f.figures().await;
+        let found = (&late["period"], &late["provisional"], &late["completeness"]["charges_pending"]);
+        assert_eq!(found, (&"2026-11".into(), &true.into(), &1.into()));
     })
     .await;
 }

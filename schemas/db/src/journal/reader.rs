@@ -61,12 +61,16 @@ pub enum ReadError {
         /// The next one that is there.
         found: Position,
     },
-    /// The cursor is beyond the end of its epoch: the journal is older than the store, as after a restore.
-    #[error("the cursor {cursor} is beyond the end of the journal at {end}: was an old copy restored?")]
+    /// The cursor is beyond the end of the journal: that is older than the store, as after a restore, or a new one under
+    /// the name of a node that lost its own.
+    #[error(
+        "the cursor {cursor} is beyond the end of the journal at {end}: restore journal and store of one time, or, if the \
+         node has lost its data directory, give it a name that no node had (node.name)"
+    )]
     Ahead {
         /// The cursor.
         cursor: Position,
-        /// The last record of its epoch.
+        /// The last record of its epoch, or a record of the last epoch there is.
         end: Position,
     },
     /// The next record is of a kind or shape that this version of the program does not know. The consumer stops
@@ -160,6 +164,10 @@ impl JournalReader {
             if at != Position::START && at.epoch < file.epoch {
                 at = Position::new(file.epoch, 0);
             }
+        }
+        // Each epoch has a file, if only for its first record.
+        if let Some(last) = files.last().filter(|last| last.epoch < after.epoch) {
+            return Err(ReadError::Ahead { cursor: after, end: Position::new(last.epoch, last.first) });
         }
         Ok(records)
     }
