@@ -71,7 +71,7 @@ impl provisioning::port::Authenticator for Tokens {
             "none" => (account(2), owner(), Permissions::default()),
             "foreign" => (account(3), root.child(account(3)).unwrap(), Permissions::all()),
             other if other.starts_with("of:") => {
-                let id = account(other[3..].parse().unwrap());
+                let id = account(other.trim_start_matches("of:").parse().unwrap());
                 (id, root.child(id).unwrap(), Permissions::all())
             }
             "down" => return Err(ReadError::Unavailable("no connection".to_owned())),

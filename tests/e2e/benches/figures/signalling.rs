@@ -108,7 +108,8 @@ impl Bench {
         Plan { server, caller: self.caller, callee: self.callee, rate, count, hold: Hold::Ms(0), what }
     }
 
-    /// One run on a fresh server; none when the peer is not installed. `whole` waits for what the consumers do after it.
+    /// One run on a fresh server; none when the peer is not installed. `whole` waits for what the consumers do after one
+    /// that held.
     async fn run(&self, who: Who, rate: u64, seconds: u64, whole: bool, what: &What) -> Option<Run> {
         let warm = |server| {
             let warm: Outcome = load("generate-sip", &self.plan(server, RATE, RATE, what.clone()));
@@ -132,7 +133,7 @@ impl Bench {
                 let (begun, before) = (Instant::now(), CpuTime::of(seat.id()));
                 let outcome: Outcome = load("generate-sip", &self.plan(server, rate, rate * seconds, what.clone()));
                 let core_us = CpuTime::of(seat.id()).us_since(&before, tandem::priority::is_call_core);
-                let done = if whole { drained(&seat).await } else { None };
+                let done = if whole && outcome.holds(rate) { drained(&seat).await } else { None };
                 let stored_within = done.map(|at| at.duration_since(begun));
                 let cpu_us = CpuTime::of(seat.id()).us_since(&before, |_| true);
                 Some(Run { outcome, cpu_us, core_us, stored_within })
