@@ -7,6 +7,10 @@ use clap::Subcommand;
 use super::Failure;
 use crate::config::{Config, ConfigError};
 
+/// What a reader of the printed file has to know.
+const SECRETS_LEFT_OUT: &str =
+    "# Without secrets: passwords, keys and communities go into the file or the environment.\n\n";
+
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -24,7 +28,7 @@ pub fn run(command: ConfigCommand, config: impl Fn() -> Result<Config, ConfigErr
             config()?;
             println!("the configuration can be used");
         }
-        ConfigCommand::Show => print!("{}", config()?.to_toml()),
+        ConfigCommand::Show => print!("{SECRETS_LEFT_OUT}{}", config()?.to_toml()),
         ConfigCommand::Schema => print!("{}", Config::schema()),
     }
     Ok(ExitCode::SUCCESS)

@@ -173,9 +173,11 @@ mod tests {
         let last = opened.previous.expect("there was a run before");
         assert_eq!(newest_settled(&reader, last).expect("it can be read").epoch, settled.epoch);
         assert_eq!(end_open_calls(&journal, &reader, opened, now).expect("it is written"), 0);
-        let missing = Position::new(last.epoch + 9, 1);
         journal.close();
-        let short = left_open(&reader, missing);
-        assert!(matches!(short, Err(RecoveryError::Short { .. })), "calls are not ended by half a journal: {short:?}");
+        // Calls are not ended by half a journal.
+        let short = left_open(&reader, Position::new(last.epoch + 1, 1_000));
+        assert!(matches!(short, Err(RecoveryError::Short { .. })), "{short:?}");
+        let missing = left_open(&reader, Position::new(last.epoch + 9, 1));
+        assert!(matches!(missing, Err(RecoveryError::Read(ReadError::Ahead { .. }))), "{missing:?}");
     }
 }

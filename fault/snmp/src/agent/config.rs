@@ -61,7 +61,7 @@ impl Default for AgentConfig {
 #[serde(deny_unknown_fields)]
 pub struct CommunityConfig {
     /// The community; better from the environment: `TANDEM_SNMP__AGENT__COMMUNITIES__<NAME>__COMMUNITY`.
-    #[serde(skip_serializing)]
+    #[serde(default, skip_serializing)]
     pub community: String,
     /// Networks, within those of the agent; empty: all of them.
     #[serde(default)]
@@ -97,8 +97,12 @@ impl AgentConfig {
             return Err(format!("at most {COMMUNITIES_MAX} communities are served"));
         }
         for (name, entry) in &self.communities {
-            if entry.community.is_empty() || entry.community.len() > COMMUNITY_OCTETS_MAX {
-                return Err(format!("communities.{name}: a community is 1 to {COMMUNITY_OCTETS_MAX} octets"));
+            if entry.community.is_empty() {
+                let variable = format!("TANDEM_SNMP__AGENT__COMMUNITIES__{}__COMMUNITY", name.to_uppercase());
+                return Err(format!("communities.{name}.community is missing; set it here or as {variable}"));
+            }
+            if entry.community.len() > COMMUNITY_OCTETS_MAX {
+                return Err(format!("communities.{name}.community has more than {COMMUNITY_OCTETS_MAX} octets"));
             }
         }
         if let Some(unknown) = self.users.iter().find(|name| !users.contains_key(*name)) {
@@ -146,7 +150,8 @@ mod tests {
         check(|c| c.contact = "two\nlines".to_owned(), Some("contact"));
         let mut config = AgentConfig { listen: "127.0.0.1:0".parse().ok(), ..AgentConfig::default() };
         config.communities.insert("nms".to_owned(), community(""));
-        assert!(config.check(&BTreeMap::new()).is_err());
+        let missing = config.check(&BTreeMap::new()).expect_err("it is missing");
+        assert!(missing.contains("TANDEM_SNMP__AGENT__COMMUNITIES__NMS__COMMUNITY"), "{missing}");
         config.communities.insert("nms".to_owned(), community("secret"));
         assert_eq!(config.check(&BTreeMap::new()), Ok(()));
         assert!(!format!("{config:?}").contains("secret"));

@@ -54,6 +54,7 @@ pub(super) struct Client {
     cancel_wanted: bool,
     /// The user learned of the end by Timeout already.
     told: bool,
+    absorbs: bool,
 }
 
 impl Client {
@@ -75,6 +76,7 @@ impl Client {
             internal,
             cancel_wanted: false,
             told: false,
+            absorbs: false,
         }
     }
 
@@ -103,6 +105,17 @@ impl Client {
         // A request that named no connection went over whichever led there.
         let flow = self.peer.flow.is_none() || self.peer.flow == peer.flow;
         same && flow && matches!(self.state, State::Waiting { .. } | State::Proceeding { .. })
+    }
+
+    /// Says once, and of what, that from now on it only absorbs what comes again: an INVITE or not.
+    pub(super) fn begins_to_absorb(&mut self) -> Option<bool> {
+        let absorbs = matches!(self.state, State::Completed { .. } | State::Accepted { .. });
+        if !absorbs || std::mem::replace(&mut self.absorbs, true) {
+            return None;
+        }
+        // It is neither repeated nor cancelled any more.
+        self.request = Bytes::new();
+        Some(self.is_invite)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

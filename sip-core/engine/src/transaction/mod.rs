@@ -70,7 +70,9 @@ impl Default for Timers {
 pub struct TransactionConfig {
     /// The base timers.
     pub timers: Timers,
-    /// Most transactions at a time, client and server each; requests of ours within dialogs are bounded by their calls. Too low: requests are refused with 503 under load that
+    /// Most transactions at a time, client and server each; requests of ours within dialogs are bounded by their calls.
+    /// When there are as many, the oldest that only absorbs repetitions ends before its time; when there is none,
+    /// requests are refused with 503. Too low: late repetitions are taken for new requests, and load is refused that
     /// the node could carry; too high: a flood fills the memory (a transaction takes about 2 KiB).
     pub transactions_max: usize,
     /// How long an INVITE may wait for its next response of ours before it is forgotten. It must be longer than anybody
@@ -188,8 +190,39 @@ pub struct Transactions {
     servers: HashMap<u64, Server, BuildKeyHasher>,
     clients_by_hash: HashMap<KeyHash, u64, BuildKeyHasher>,
     servers_by_hash: HashMap<KeyHash, u64, BuildKeyHasher>,
+    clients_absorbing: Absorbing,
+    servers_absorbing: Absorbing,
     timers: Heap,
     out: Output,
+}
+
+/// Transactions that have done their work and only absorb repetitions, in the order in which they came to it. Some may
+/// be gone already.
+#[derive(Default)]
+struct Absorbing {
+    invites: VecDeque<u64>,
+    others: VecDeque<u64>,
+}
+
+impl Absorbing {
+    fn push(&mut self, serial: u64, is_invite: bool) {
+        let queue = if is_invite { &mut self.invites } else { &mut self.others };
+        queue.push_back(serial);
+    }
+
+    /// The oldest, one of an INVITE last: who repeats its 2xx for want of an ACK is still served.
+    fn pop(&mut self, lives: impl Fn(u64) -> bool) -> Option<u64> {
+        [&mut self.others, &mut self.invites]
+            .into_iter()
+            .find_map(|queue| std::iter::from_fn(|| queue.pop_front()).find(|serial| lives(*serial)))
+    }
+
+    /// Forgets those that are gone, as far as they are the oldest.
+    fn trim(&mut self, lives: impl Fn(u64) -> bool) {
+        for queue in [&mut self.others, &mut self.invites] {
+            while queue.pop_front_if(|serial| !lives(*serial)).is_some() {}
+        }
+    }
 }
 
 /// What waits to be drained.
@@ -225,6 +258,8 @@ impl Transactions {
             servers: HashMap::default(),
             clients_by_hash: HashMap::default(),
             servers_by_hash: HashMap::default(),
+            clients_absorbing: Absorbing::default(),
+            servers_absorbing: Absorbing::default(),
             timers: Heap::default(),
             out: Output::default(),
         }
@@ -276,7 +311,7 @@ impl Transactions {
         }
         // A request within a dialog is let out: its call was admitted, and a BYE that is not sent leaves a leg up.
         let within = message.to().is_ok_and(|to| to.tag().is_some());
-        if !within && self.clients.len() >= self.config.transactions_max {
+        if self.clients.len() >= self.config.transactions_max && !self.end_oldest_client() && !within {
             return Err(RequestError::Full);
         }
         self.start_client(now, &message, peer, false).map(ClientKey)
@@ -428,7 +463,7 @@ impl Transactions {
             return;
         }
         let response_peer = server::response_peer(&msg, peer, self.config.force_rport);
-        if self.servers.len() >= self.config.transactions_max {
+        if self.servers.len() >= self.config.transactions_max && !self.end_oldest_server() {
             if let Some(refusal) = server::overload(&msg, peer) {
                 self.out.transmit(refusal, response_peer);
             }
@@ -465,16 +500,29 @@ impl Transactions {
 
     /// After a step: removes the transaction when it is over, else sees to its timer.
     fn settle_client(&mut self, serial: u64) {
-        let Some(client) = self.clients.get(&serial) else { return };
+        let Some(client) = self.clients.get_mut(&serial) else { return };
         if client.is_over() {
-            let told = client.is_internal() || client.was_told();
-            self.remove_client(serial);
-            if !told {
-                self.out.event(TransactionEvent::ClientTerminated { key: ClientKey(serial) });
-            }
-        } else {
-            self.timers.schedule(Owner::Client(serial), client.deadline());
+            self.end_client(serial);
+            return;
         }
+        if let Some(is_invite) = client.begins_to_absorb() {
+            self.clients_absorbing.push(serial, is_invite);
+        }
+        self.timers.schedule(Owner::Client(serial), client.deadline());
+    }
+
+    fn end_client(&mut self, serial: u64) {
+        let Some(client) = self.remove_client(serial) else { return };
+        self.clients_absorbing.trim(|serial| self.clients.contains_key(&serial));
+        if !client.is_internal() && !client.was_told() {
+            self.out.event(TransactionEvent::ClientTerminated { key: ClientKey(serial) });
+        }
+    }
+
+    /// Ends the client transaction that has only absorbed repetitions for the longest; `false` when there is none.
+    fn end_oldest_client(&mut self) -> bool {
+        let oldest = self.clients_absorbing.pop(|serial| self.clients.contains_key(&serial));
+        oldest.inspect(|serial| self.end_client(*serial)).is_some()
     }
 
     fn remove_client(&mut self, serial: u64) -> Option<Client> {
@@ -485,19 +533,31 @@ impl Transactions {
     }
 
     fn settle_server(&mut self, serial: u64) {
-        let Some(server) = self.servers.get(&serial) else { return };
+        let Some(server) = self.servers.get_mut(&serial) else { return };
         if server.is_over() {
-            let told = server.was_told();
-            let hash = server.hash();
-            self.servers.remove(&serial);
-            self.servers_by_hash.remove(&hash);
-            self.timers.forget(Owner::Server(serial));
-            if !told {
-                self.out.event(TransactionEvent::ServerTerminated { key: ServerKey(serial) });
-            }
-        } else {
-            self.timers.schedule(Owner::Server(serial), server.deadline());
+            self.end_server(serial);
+            return;
         }
+        if let Some(is_invite) = server.begins_to_absorb() {
+            self.servers_absorbing.push(serial, is_invite);
+        }
+        self.timers.schedule(Owner::Server(serial), server.deadline());
+    }
+
+    fn end_server(&mut self, serial: u64) {
+        let Some(server) = self.servers.remove(&serial) else { return };
+        self.servers_by_hash.remove(&server.hash());
+        self.timers.forget(Owner::Server(serial));
+        self.servers_absorbing.trim(|serial| self.servers.contains_key(&serial));
+        if !server.was_told() {
+            self.out.event(TransactionEvent::ServerTerminated { key: ServerKey(serial) });
+        }
+    }
+
+    /// As [`Transactions::end_oldest_client`], of server transactions.
+    fn end_oldest_server(&mut self) -> bool {
+        let oldest = self.servers_absorbing.pop(|serial| self.servers.contains_key(&serial));
+        oldest.inspect(|serial| self.end_server(*serial)).is_some()
     }
 }
 

@@ -45,6 +45,7 @@ pub(super) struct Server {
     hash: KeyHash,
     is_invite: bool,
     told: bool,
+    absorbs: bool,
 }
 
 impl Server {
@@ -52,7 +53,14 @@ impl Server {
         // RFC 4320, section 4.1: nobody waits longer than 64*T1 for the answer to a request that is no INVITE.
         let look = now + config.timers.t1_64();
         let until = if is_invite { now + config.invite_max } else { look };
-        Self { state: State::Proceeding { last: None, look, until }, peer, hash, is_invite, told: false }
+        Self {
+            state: State::Proceeding { last: None, look, until },
+            peer,
+            hash,
+            is_invite,
+            told: false,
+            absorbs: false,
+        }
     }
 
     pub(super) fn peer(&self) -> Peer {
@@ -69,6 +77,20 @@ impl Server {
 
     pub(super) fn was_told(&self) -> bool {
         self.told
+    }
+
+    /// Says once, and of what, that from now on it only absorbs what comes again: an INVITE or not.
+    pub(super) fn begins_to_absorb(&mut self) -> Option<bool> {
+        let absorbs = match self.state {
+            State::Confirmed { .. } | State::Accepted { .. } => true,
+            // that of an INVITE waits for its ACK
+            State::Completed { .. } => !self.is_invite,
+            State::Proceeding { .. } | State::Over => false,
+        };
+        if !absorbs || std::mem::replace(&mut self.absorbs, true) {
+            return None;
+        }
+        Some(self.is_invite)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

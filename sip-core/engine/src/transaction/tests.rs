@@ -360,6 +360,73 @@ fn no_room_is_answered_with_503_and_refused_to_the_user() {
     assert!(engine.request(start, bye.into(), bob()).is_ok());
 }
 
+/// Room is made at the cost of those that have done their work, those of INVITEs last; who waits for an answer or an ACK
+/// keeps its place.
+#[test]
+fn what_only_absorbs_makes_room() {
+    let mut engine = Transactions::new(TransactionConfig { transactions_max: 4, ..TransactionConfig::default() }, 1);
+    let start = test_start();
+    let receive = |engine: &mut Transactions, method: &Method, branch: &str| {
+        let msg = parse(request(method, branch));
+        engine.receive(start, msg.clone(), alice());
+        match events(engine).as_slice() {
+            [.., TransactionEvent::Request { key, .. }] => Some((*key, msg)),
+            _ => None,
+        }
+    };
+    let answer = |engine: &mut Transactions, (key, msg): &(ServerKey, Message), status| {
+        engine.respond(start, *key, response(msg, status, "b"));
+    };
+    let accepted = receive(&mut engine, &Method::Invite, "z9hG4bK1").unwrap();
+    let refused = receive(&mut engine, &Method::Invite, "z9hG4bK2").unwrap();
+    let done = receive(&mut engine, &Method::Bye, "z9hG4bK3").unwrap();
+    receive(&mut engine, &Method::Invite, "z9hG4bK4").unwrap();
+    for (transaction, status) in [(&accepted, 200), (&refused, 486), (&done, 200)] {
+        answer(&mut engine, transaction, status);
+    }
+    sent(&mut engine);
+    let ended = |engine: &mut Transactions, branch: &str| {
+        engine.receive(start, parse(request(&Method::Invite, branch)), alice());
+        let ended = events(engine).into_iter().find_map(|event| match event {
+            TransactionEvent::ServerTerminated { key } => Some(key),
+            _ => None,
+        });
+        (ended, sent(engine).iter().map(Message::status).collect::<Vec<_>>())
+    };
+    assert_eq!(ended(&mut engine, "z9hG4bK5"), (Some(done.0), vec![]));
+    assert_eq!(ended(&mut engine, "z9hG4bK6"), (Some(accepted.0), vec![]));
+    assert_eq!(ended(&mut engine, "z9hG4bK7"), (None, vec![503]));
+    // The refused one is still repeated until its ACK, and makes room after it.
+    assert!(!run(&mut engine, start, SECOND).is_empty());
+    engine.receive(start, parse(request(&Method::Ack, "z9hG4bK2")), alice());
+    assert_eq!(ended(&mut engine, "z9hG4bK8"), (Some(refused.0), vec![]));
+    assert_eq!(engine.servers_len(), 4);
+}
+
+#[test]
+fn requests_of_ours_make_room_too() {
+    let mut engine = Transactions::new(TransactionConfig { transactions_max: 2, ..TransactionConfig::default() }, 1);
+    let start = test_start();
+    let send = |engine: &mut Transactions, method: &Method, branch: &str| {
+        engine.request(start, request(method, branch), bob()).map(|key| (key, sent(engine).remove(0)))
+    };
+    let (invite, invited) = send(&mut engine, &Method::Invite, "z9hG4bK1").unwrap();
+    engine.receive(start, parse(response(&invited, 200, "b")), bob());
+    let (options, asked) = send(&mut engine, &Method::Options, "z9hG4bK2").unwrap();
+    engine.receive(start, parse(response(&asked, 200, "b")), bob());
+    events(&mut engine);
+    for (branch, ended) in [("z9hG4bK3", options), ("z9hG4bK4", invite)] {
+        send(&mut engine, &Method::Options, branch).unwrap();
+        let events = events(&mut engine);
+        assert!(
+            matches!(events.as_slice(), [TransactionEvent::ClientTerminated { key }] if *key == ended),
+            "{events:?}"
+        );
+    }
+    assert_eq!(send(&mut engine, &Method::Options, "z9hG4bK5").err(), Some(super::RequestError::Full));
+    assert_eq!(engine.len(), 2);
+}
+
 #[test]
 fn what_begins_no_transaction_is_refused() {
     let (mut engine, start) = (engine(), test_start());

@@ -172,7 +172,13 @@ impl Bench {
         for share in SUSTAINED_SHARES {
             let rate = rate * share / 100;
             let Some(run) = self.run(who, rate, SUSTAINED_SECONDS, unit.consumed, &unit.what).await else { return };
-            if !run.outcome.holds(rate) {
+            let found = &run.outcome;
+            if !found.holds(rate) {
+                let (failed, reached, p99) = (found.made - found.completed, found.reached, found.p99_ms);
+                println!(
+                    "    not {rate}/s for {SUSTAINED_SECONDS} s: {failed} failed {:?}, {reached:.0}/s, p99 {p99:.1} ms",
+                    found.refused
+                );
                 continue;
             }
             println!("    {:56} {rate:>10} {}s/s", format!("and for {SUSTAINED_SECONDS} s"), unit.name);
