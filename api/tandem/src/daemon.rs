@@ -33,7 +33,7 @@ use crate::wiring::directory::{BATCH_PERIOD, DirectoryFeed};
 use crate::wiring::duty::Duty;
 use crate::wiring::journal::NodeJournal;
 use crate::wiring::media::RelayPort;
-use crate::wiring::recovery::end_open_calls;
+use crate::wiring::recovery::{end_open_calls, refuse_lost_journal};
 use crate::wiring::registrations::{NodeReports, from_store};
 use crate::wiring::storage_detector::StorageDetector;
 use crate::wiring::storage_watch::StorageWatch;
@@ -95,6 +95,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
 
     let store = crate::storage::open_store(&config).await?;
     let node_db = db::node::open(&config.node.data_dir).await?;
+    refuse_lost_journal(&store, &node, &config.node.data_dir).await?;
     let (journal, reader) = open_journal(&config, &clock)?;
     let storage = StorageWatch::begin(&config, &store, &node_db, &clock).await;
 

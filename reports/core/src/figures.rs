@@ -142,6 +142,7 @@ pub struct Completeness {
     /// the period.
     pub events_pending: i64,
     /// Nodes whose journals were not read up to the end of the period, as far as it is known that there is more to read.
+    /// Others than the provider learn only whether there are any: 0 or 1.
     #[serde(default)]
     pub nodes_unread: i64,
     /// Charges of the period that the money does not know yet.

@@ -62,9 +62,9 @@ db::statements! {
     /// Rated batches of the whole installation that the money does not know yet.
     PENDING = "SELECT COUNT(*) FROM event WHERE kind = 'rated' AND sequence > COALESCE((SELECT sequence \
         FROM consumer_cursor WHERE consumer = 'reports' AND source = 'event'), 0)";
-    /// Nodes of which something of the period may be unread: those that are there and were not read up to its end, and
-    /// those that were last seen in it and did not stop in order.
-    UNREAD = "SELECT COUNT(*) FROM pm_node n WHERE n.since < $2 AND n.last_sign_at < $2 \
+    /// Nodes of which something of the period may be unread: those that are there and were not read until its last
+    /// attempts are over ($5), and those that were last seen in it and did not stop in order.
+    UNREAD = "SELECT COUNT(*) FROM pm_node n WHERE n.since < $2 AND n.last_sign_at < $5 \
         AND ((n.last_sign_at >= $1 AND NOT n.stopped) \
             OR EXISTS (SELECT 1 FROM lease l WHERE l.name = $3 || n.node AND l.until > $4))";
     /// How far the journals were read.
@@ -240,8 +240,9 @@ async fn completeness(
     let rated: i64 = on_tx!(&mut *tx, c => sqlx::query_scalar(RATED)
         .bind(scope.lower()).bind(scope.upper()).bind(bounds.from.0).bind(bounds.to.0).fetch_one(c).await)?;
     let charges_pending = rated.saturating_sub(rated_counted).max(0);
-    let nodes_unread = on_tx!(&mut *tx, c => sqlx::query_scalar(UNREAD)
-        .bind(bounds.from.0).bind(bounds.to.0).bind(lease::PRESENCE).bind(now.0).fetch_one(c).await)?;
+    let nodes_unread: i64 = on_tx!(&mut *tx, c => sqlx::query_scalar(UNREAD)
+        .bind(bounds.from.0).bind(bounds.to.0).bind(lease::PRESENCE).bind(now.0)
+        .bind(answered_to.0).fetch_one(c).await)?;
     // What concerns the installation is the provider's business: a tenant sees neither the backlog of others nor the nodes.
     let (events_pending, journals) = if path.depth() == 1 {
         let pending = on_tx!(&mut *tx, c => sqlx::query_scalar(PENDING).fetch_one(c).await)?;
@@ -250,6 +251,7 @@ async fn completeness(
     } else {
         (charges_pending, Vec::new())
     };
+    let nodes_unread: i64 = if path.depth() == 1 { nodes_unread } else { nodes_unread.min(1) };
     let journals = journals
         .into_iter()
         .map(|(source, epoch, sequence, at)| {

@@ -19,16 +19,17 @@ pub(crate) const ATTEMPTS_MAX: i64 = 5;
 /// Wait after a failed attempt, times the attempt.
 const RETRY_MS: i64 = 60_000;
 /// How often a run looks whether what it waits for is there.
-const WAIT_MS: i64 = 60_000;
+const WAIT_MS: i64 = 600_000;
 /// Runs of one call, so that a long queue does not keep the caller from its other work.
 const RUNS_MAX: usize = 20;
 
 db::statements! {
-    /// The oldest run that nobody holds and that waits for nothing; of months that are caught up together the earlier
-    /// one. The condition stands twice: on PostgreSQL a worker that waited for the row looks again at the outer one only.
+    /// The oldest run that nobody holds and that waits for nothing, one that has waited last; of months that are caught
+    /// up together the earlier one. The condition stands twice: on PostgreSQL a worker that waited for the row looks again at the outer one only.
     CLAIM = concat!("UPDATE report_run SET state = 'running', holder = $1, lease_until = $2, attempt = attempt + 1 \
         WHERE id = (SELECT id FROM report_run WHERE state IN ('due', 'running') \
-            AND (lease_until IS NULL OR lease_until <= $3) ORDER BY created_at, period_from, id LIMIT 1) \
+            AND (lease_until IS NULL OR lease_until <= $3) ORDER BY COALESCE(lease_until, 0), created_at, \
+                period_from, id LIMIT 1) \
         AND state IN ('due', 'running') AND (lease_until IS NULL OR lease_until <= $3) \
         RETURNING attempt, recipients, figures, ", run_columns!());
     /// The figures, once.
@@ -209,7 +210,7 @@ impl ReportsStore {
 
     async fn postpone(&self, claim: &Claim) -> Result<(), DbError> {
         let (id, attempt, until) = (claim.run.id.uuid(), claim.attempt, self.now().plus_ms(WAIT_MS));
-        tracing::info!(run.id = %claim.run.id, period = %claim.run.period, %until, "a report waits for what is missing");
+        tracing::debug!(run.id = %claim.run.id, period = %claim.run.period, %until, "a report waits for what is missing");
         let postponed = self.db.write(move |tx| {
             Box::pin(async move {
                 on_tx!(tx, c => sqlx::query(POSTPONE).bind(id).bind(attempt).bind(until.0)

@@ -151,3 +151,26 @@ pub async fn bulk_insert<R: BulkRow + Sync>(tx: &mut Tx, rows: &[R], conflict: &
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pair;
+
+    impl BulkRow for Pair {
+        const TABLE: &'static str = "pair";
+        const COLUMNS: &'static [&'static str] = &["a", "b"];
+
+        fn values<'a>(&'a self, _: &mut Vec<Value<'a>>) {}
+    }
+
+    #[test]
+    fn sqlite_gets_places_without_names() {
+        let text = |marks| statement::<Pair>(marks, 2, "ON CONFLICT DO NOTHING");
+        let expected = |tuples| format!("INSERT INTO pair (a, b) VALUES {tuples} ON CONFLICT DO NOTHING");
+        assert_eq!(text(Marks::Plain), expected("(?,?),(?,?)"));
+        assert_eq!(text(Marks::Numbered), expected("($1,$2),($3,$4)"));
+        assert_eq!(bulk_statement::<Pair>(2, "ON CONFLICT DO NOTHING"), text(Marks::Numbered));
+    }
+}

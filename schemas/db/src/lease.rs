@@ -104,8 +104,7 @@ pub async fn hold(db: &Db, name: &str, holder: &str, now: Timestamp, duration_ms
 }
 
 /// The lease by which a node says that it is there.
-#[must_use]
-pub fn presence(node: &str) -> String {
+fn presence(node: &str) -> String {
     format!("{PRESENCE}{node}")
 }
 

@@ -133,14 +133,9 @@ mod tests {
         let (heard, clock) = (Arc::new(Heard::default()), world.clock.clone());
         let limits = UnratedLimits { age_max_ms: i64::MAX / 2, records_max: 0 };
         let billing = Arc::new(billing);
-        let duty = |node: &str| Duty {
-            name: "billing_alarms",
-            store: (*db).clone(),
-            node: node.into(),
-            clock: world.clock.clone(),
-        };
-        let detector =
-            BillingDetector { duty: duty("node1"), authority: heard.clone(), billing: billing.clone(), limits, clock };
+        let (name, store) = ("billing_alarms", (*db).clone());
+        let duty = Duty { name, store, node: "node1".into(), clock: world.clock.clone() };
+        let detector = BillingDetector { duty, authority: heard.clone(), billing: billing.clone(), limits, clock };
         let command = Command::StreamCreate { account, name: "all".into(), side: Side::Sell, close_period_ms: 0 };
         let made = billing.commit(&world.system(), command, CommitOptions::default()).await.expect("a stream");
         let stream = StreamId::from_uuid(made.plan.effects[0].resource.id);
@@ -160,24 +155,6 @@ mod tests {
             (AlarmType::ExportFailed, Some(path), format!("stream:{stream}"))
         });
         assert!(missing.text.contains("all_0000000001.csv") && missing.text.contains("stream all"), "{}", missing.text);
-        // A second node leaves it to the first, until that has been silent for long enough.
-        let other = Arc::new(Heard::default());
-        let second = BillingDetector {
-            duty: duty("node2"),
-            authority: other.clone(),
-            billing: billing.clone(),
-            limits,
-            clock: world.clock.clone(),
-        };
-        let told = async |detector: &BillingDetector, heard: &Heard| {
-            detector.look().await.expect("it looks");
-            heard.0.lock().expect("nobody panicked").len()
-        };
-        assert_eq!((told(&second, &other).await, told(&detector, &heard).await), (0, 2));
-        world.clock.advance_ms(30_000);
-        assert_eq!((told(&second, &other).await, told(&detector, &heard).await), (2, 0));
-        world.clock.advance_ms(30_000);
-        assert_eq!((told(&detector, &heard).await, told(&second, &other).await), (2, 0));
         std::fs::remove_file(&files).expect("it goes");
         assert_eq!(billing.publish_planned().await.expect("it is written").len(), 1);
         let relaxed = BillingDetector { limits: UnratedLimits { records_max: 1, ..limits }, ..detector };

@@ -98,8 +98,11 @@ impl AgentConfig {
         }
         for (name, entry) in &self.communities {
             if entry.community.is_empty() {
+                // Variables have no hyphens, and their names come in small letters.
+                let can = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'_';
                 let variable = format!("TANDEM_SNMP__AGENT__COMMUNITIES__{}__COMMUNITY", name.to_uppercase());
-                return Err(format!("communities.{name}.community is missing; set it here or as {variable}"));
+                let or = if name.bytes().all(can) { format!(" or as {variable}") } else { String::new() };
+                return Err(format!("communities.{name}.community is missing; set it in the file{or}"));
             }
             if entry.community.len() > COMMUNITY_OCTETS_MAX {
                 return Err(format!("communities.{name}.community has more than {COMMUNITY_OCTETS_MAX} octets"));

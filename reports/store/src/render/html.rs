@@ -229,7 +229,7 @@ fn checks(figures: &Figures) -> Vec<Check> {
         check("Usage records that nobody is charged for", count(c.usage_uncharged), true),
         check("Usage records of the month in suspense", count(c.usage_suspense), c.usage_suspense == 0),
         check("Open charges in suspense of calls of the month", count(c.suspense_open), c.suspense_open == 0),
-        check("Nodes with call records that are still to be read", count(c.nodes_unread), c.nodes_unread == 0),
+        check("Sources of call records that are still to be read", count(c.nodes_unread), c.nodes_unread == 0),
         check("Rated, and not yet in the money", count(c.events_pending), c.events_pending == 0),
     ];
     journals.into_iter().chain(own).collect()

@@ -463,6 +463,10 @@ impl Transactions {
             return;
         }
         let response_peer = server::response_peer(&msg, peer, self.config.force_rport);
+        // Before room is made for it.
+        let is_cancel = *msg.method() == Method::Cancel;
+        let invite = if is_cancel { self.matcher.cancelled(&msg) } else { None };
+        let invite = invite.and_then(|hash| self.servers_by_hash.get(&hash).copied()).map(ServerKey);
         if self.servers.len() >= self.config.transactions_max && !self.end_oldest_server() {
             if let Some(refusal) = server::overload(&msg, peer) {
                 self.out.transmit(refusal, response_peer);
@@ -476,9 +480,7 @@ impl Transactions {
         self.servers.insert(serial, server);
         self.servers_by_hash.insert(hash, serial);
         let key = ServerKey(serial);
-        if *msg.method() == Method::Cancel {
-            let invite =
-                self.matcher.cancelled(&msg).and_then(|hash| self.servers_by_hash.get(&hash).copied()).map(ServerKey);
+        if is_cancel {
             self.out.event(TransactionEvent::Cancel { key, invite, msg, peer });
         } else {
             self.out.event(TransactionEvent::Request { key, msg, peer });

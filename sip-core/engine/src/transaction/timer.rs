@@ -2,13 +2,19 @@
 //!
 //! A transaction asks for its earliest deadline. When that moves later, the old entry stays and is put back as it
 //! fires; only a deadline that moves earlier adds an entry. So an entry is stale at most once, and the heap holds
-//! no more than a few entries per transaction that lives or died within the last 64*T1.
+//! no more than a few entries per transaction that lives; entries of those that died before their time are swept out
+//! when they are most of it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Instant;
 
 use super::key::BuildKeyHasher;
+
+/// Entries of the heap, for each that is wanted, at which the others are swept out.
+const SWEEP_FACTOR: usize = 4;
+/// So few entries are left alone.
+const SWEEP_MIN: usize = 1_024;
 
 /// Whose timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +55,10 @@ impl Heap {
 
     pub(super) fn forget(&mut self, owner: Owner) {
         self.wanted.remove(&owner);
+        if self.heap.len() > SWEEP_FACTOR * self.wanted.len() + SWEEP_MIN {
+            let wanted = &self.wanted;
+            self.heap.retain(|Reverse((at, owner))| wanted.get(owner).is_some_and(|wanted| wanted.entry == *at));
+        }
     }
 
     /// The owner of one timer that is due. It must schedule again.
