@@ -20,6 +20,8 @@ use crate::rows::{self, CounterRow, counter_sums};
 pub(crate) const ACCOUNTS_MAX: i64 = 200;
 /// Trunks of the table.
 pub(crate) const TRUNKS_MAX: i64 = 100;
+/// A node that was read less than this ago is read: it writes a record every 15 seconds at least.
+const READ_LATE_MS: i64 = 60_000;
 /// No attempt rings longer: how far an answer in the period may lie behind the end of the period of its INVITE.
 const RING_MAX_MS: i64 = 900_000;
 
@@ -63,7 +65,7 @@ db::statements! {
     PENDING = "SELECT COUNT(*) FROM event WHERE kind = 'rated' AND sequence > COALESCE((SELECT sequence \
         FROM consumer_cursor WHERE consumer = 'reports' AND source = 'event'), 0)";
     /// Nodes of which something of the period may be unread: those that are there and were not read until its last
-    /// attempts are over ($5), and those that were last seen in it and did not stop in order.
+    /// attempts are over ($5; in a period that goes on, until now), and those that were last seen in it and did not stop in order.
     UNREAD = "SELECT COUNT(*) FROM pm_node n WHERE n.since < $2 AND n.last_sign_at < $5 \
         AND ((n.last_sign_at >= $1 AND NOT n.stopped) \
             OR EXISTS (SELECT 1 FROM lease l WHERE l.name = $3 || n.node AND l.until > $4))";
@@ -242,7 +244,7 @@ async fn completeness(
     let charges_pending = rated.saturating_sub(rated_counted).max(0);
     let nodes_unread: i64 = on_tx!(&mut *tx, c => sqlx::query_scalar(UNREAD)
         .bind(bounds.from.0).bind(bounds.to.0).bind(lease::PRESENCE).bind(now.0)
-        .bind(answered_to.0).fetch_one(c).await)?;
+        .bind(answered_to.min(now.plus_ms(-READ_LATE_MS)).0).fetch_one(c).await)?;
     // What concerns the installation is the provider's business: a tenant sees neither the backlog of others nor the nodes.
     let (events_pending, journals) = if path.depth() == 1 {
         let pending = on_tx!(&mut *tx, c => sqlx::query_scalar(PENDING).fetch_one(c).await)?;
