@@ -65,7 +65,8 @@ db::statements! {
     PENDING = "SELECT COUNT(*) FROM event WHERE kind = 'rated' AND sequence > COALESCE((SELECT sequence \
         FROM consumer_cursor WHERE consumer = 'reports' AND source = 'event'), 0)";
     /// Nodes of which something of the period may be unread: those that are there and were not read until its last
-    /// attempts are over ($5; in a period that goes on, until now), and those that were last seen in it and did not stop in order.
+    /// attempts are over ($5; in a period that goes on, until now), and those that were last seen in it and did not stop
+    /// in order.
     UNREAD = "SELECT COUNT(*) FROM pm_node n WHERE n.since < $2 AND n.last_sign_at < $5 \
         AND ((n.last_sign_at >= $1 AND NOT n.stopped) \
             OR EXISTS (SELECT 1 FROM lease l WHERE l.name = $3 || n.node AND l.until > $4))";

@@ -103,18 +103,13 @@ pub async fn hold(db: &Db, name: &str, holder: &str, now: Timestamp, duration_ms
     }
 }
 
-/// The lease by which a node says that it is there.
-fn presence(node: &str) -> String {
-    format!("{PRESENCE}{node}")
-}
-
 /// Says that a node is there. It is a write like any other: what it meets, others meet.
 ///
 /// # Errors
 /// When the database cannot be written.
 pub async fn node_is_present(db: &Db, node: &str, now: Timestamp, duration_ms: i64) -> Result<(), DbError> {
     // Nobody else holds it; the only one is this node.
-    hold(db, &presence(node), node, now, duration_ms).await.map(|_| ())
+    hold(db, &format!("{PRESENCE}{node}"), node, now, duration_ms).await.map(|_| ())
 }
 
 fn lost(lease: &Lease) -> DbError {

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod disks;
 pub mod duty;
 pub mod journal;
+pub mod lost_journal;
 pub mod media;
 pub mod recovery;
 pub mod registrations;
