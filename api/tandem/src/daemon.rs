@@ -117,9 +117,9 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
         Arc::clone(&ids),
         config.reports_dir(),
     ));
-    let store_alarms = Arc::new(fault_store::StoreAlarms::new(store.clone()));
     let engine = start_engine(&config, &node_db).await?;
-    let (alarms, sender) = alarms(&config, &node_db, &engine, &clock, &ids).await?;
+    let (alarms, sender) = alarms(&config, &node_db, &engine, &clock, &ids)?;
+    let store_alarms = Arc::new(fault_store::StoreAlarms::new(store.clone()).beside(alarms.clone()));
 
     let directory = DirectoryFeed::load(provisioning.clone(), store.clone()).await?;
     let picture = directory.directory();
@@ -312,7 +312,7 @@ async fn start_agent(
 
 type AlarmParts = (fault_store::NodeAlarms, Arc<fault_store::Sender>);
 
-async fn alarms(
+fn alarms(
     config: &Config,
     node_db: &Db,
     engine: &fault_snmp::Engine,
@@ -324,7 +324,7 @@ async fn alarms(
     }
     let targets = fault_snmp::sinks(&config.snmp, clock, Some(engine))?;
     let names = targets.iter().map(|(name, _)| name.clone()).collect();
-    let alarms = fault_store::NodeAlarms::open(node_db.clone(), &config.node.name, names, Arc::clone(ids)).await?;
+    let alarms = fault_store::NodeAlarms::new(node_db.clone(), &config.node.name, names, Arc::clone(ids));
     let heartbeat = Some(config.snmp.heartbeat_s).filter(|seconds| *seconds > 0);
     let options = fault_store::SenderOptions {
         heartbeat: heartbeat.map(|seconds| Duration::from_secs(u64::from(seconds))),
@@ -488,10 +488,10 @@ fn spawn_alarms(
                 alarms.publish_targets(&store).await?;
                 published.store(true, Ordering::Relaxed);
             }
-            alarms.apply_acks(&store, now).await?;
-            alarms.apply_resyncs(&store, now).await?;
-            alarms.copy_pending(&store).await?;
-            Ok(Step::Idle)
+            let done = alarms.apply_acks(&store, now).await?
+                + alarms.apply_resyncs(&store, now).await?
+                + alarms.copy_pending(&store).await?;
+            Ok(if done == 0 { Step::Idle } else { Step::More })
         }
     });
 }

@@ -242,7 +242,7 @@ impl Node {
         let targets = sinks(config, &clock, engine).unwrap();
         let names = targets.iter().map(|(name, _)| name.clone()).collect();
         let db = db::node::open(dir.path()).await.unwrap();
-        let alarms = NodeAlarms::open(db.clone(), "node-a", names, world.ids.clone()).await.unwrap();
+        let alarms = NodeAlarms::new(db.clone(), "node-a", names, world.ids.clone());
         let options = SenderOptions { heartbeat: Some(Duration::from_secs(60)), ..SenderOptions::default() };
         let sender = Sender::new(&alarms, targets, options);
         Self { world, alarms, sender, db, _dir: dir }

@@ -16,6 +16,7 @@ use model::id::ChangeId;
 use model::page::{Page, PageRequest, ReadError};
 
 use crate::error::read_error;
+use crate::node::NodeAlarms;
 use crate::row::CopyRow;
 
 db::statements! {
@@ -49,13 +50,29 @@ const AFTER_ALL_NODES: &str = "\u{10ffff}";
 #[derive(Debug, Clone)]
 pub struct StoreAlarms {
     db: Db,
+    here: Option<NodeAlarms>,
 }
 
 impl StoreAlarms {
     /// Over the store.
     #[must_use]
     pub const fn new(store_db: Db) -> Self {
-        Self { db: store_db }
+        Self { db: store_db, here: None }
+    }
+
+    /// In the process of a node: who saw one of its alarms at the node itself, or in a trap, can acknowledge it at
+    /// once, before the copy would have been made.
+    #[must_use]
+    pub fn beside(self, here: NodeAlarms) -> Self {
+        Self { here: Some(here), ..self }
+    }
+
+    async fn copy_of(&self, command: &Command) -> Result<(), DbError> {
+        let Command::AlarmAcknowledge { node, .. } = command else { return Ok(()) };
+        if let Some(here) = self.here.as_ref().filter(|here| here.inner.node == *node) {
+            while here.copy_pending(&self.db).await? > 0 {}
+        }
+        Ok(())
     }
 }
 
@@ -94,6 +111,7 @@ impl Queries for StoreAlarms {
 impl Change<Command> for StoreAlarms {
     async fn plan(&self, ctx: &Ctx, command: &Command) -> Result<Plan, ChangeError> {
         ctx.require(Permission::AlarmWrite)?;
+        self.copy_of(command).await?;
         let (ctx, command) = (ctx.clone(), command.clone());
         self.db
             .read::<_, ChangeError, _>(move |tx| {
@@ -104,6 +122,7 @@ impl Change<Command> for StoreAlarms {
 
     async fn commit(&self, ctx: &Ctx, command: Command, options: CommitOptions) -> Result<Committed, ChangeError> {
         ctx.require(Permission::AlarmWrite)?;
+        self.copy_of(&command).await?;
         let ctx = ctx.clone();
         let committed = self.db.write(move |tx| {
             let (ctx, command, options) = (ctx.clone(), command.clone(), options.clone());

@@ -1,5 +1,5 @@
 //! Alarms go from the node to the store, acknowledgements from the store to the node. Both may run twice; one worker
-//! per node runs them.
+//! per node runs them, and who acknowledges copies first.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -75,6 +75,7 @@ impl NodeAlarms {
     /// # Errors
     /// When either database fails; what was not marked is copied again.
     pub async fn copy_pending(&self, store: &Db) -> Result<usize, DbError> {
+        let _copying = self.inner.copying.lock().await;
         let rows: Vec<PendingRow> =
             on_db!(&self.inner.db, c => sqlx::query_as(on_node::PENDING).bind(BATCH_MAX).fetch_all(c).await)?;
         if rows.is_empty() {

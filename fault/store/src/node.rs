@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use db::{Db, DbError, Tx, node, on_db, on_tx, outbox};
+use db::{Db, DbError, Tx, on_db, on_tx, outbox};
 use fault::notification::{Content, Notification, NotificationKind, ResyncMark, TestMessage};
 use fault::port::{AlarmAuthority, TargetName};
 use fault::resource::{Alarm, Condition};
@@ -12,7 +12,7 @@ use fault::state::{self, Transition};
 use model::id::{IdSource, MessageId};
 use model::page::ReadError;
 use model::time::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::error::{db_error, read_error};
 use crate::row::{AlarmRow, alarm_id, path_text};
@@ -20,9 +20,6 @@ use crate::row::{AlarmRow, alarm_id, path_text};
 /// Notifications that wait for one target. A target that stays away longer is told by the gap in its sequence that it
 /// must synchronise; the bound keeps the file small and the catching-up below two minutes.
 pub const QUEUE_MAX: i64 = 10_000;
-
-/// Where the node counts its starts, for the column `generation`.
-const GENERATION_KEY: &str = "alarm_generation";
 
 db::statements! {
     /// All active alarms, oldest first.
@@ -33,10 +30,10 @@ db::statements! {
         count, acked_by, acked_at, ack_note FROM alarm WHERE id = $1";
     /// A new alarm draws its number.
     INSERT = "INSERT INTO alarm (type, resource, path, severity, text, raised_at, changed_at, last_seen_at, count, \
-        generation, copy_pending) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, 1) RETURNING id";
+        copy_pending) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, 1) RETURNING id";
     /// Whatever changed. `copy_pending` counts changes, so that one during the copying is not lost.
     UPDATE = "UPDATE alarm SET severity = $2, text = $3, changed_at = $4, last_seen_at = $5, cleared_at = $6, \
-        count = $7, acked_by = $8, acked_at = $9, ack_note = $10, generation = $11, copy_pending = copy_pending + 1 \
+        count = $7, acked_by = $8, acked_at = $9, ack_note = $10, copy_pending = copy_pending + 1 \
         WHERE id = $1";
     /// The history.
     EVENT = "INSERT INTO alarm_event (alarm_id, transition, at, severity, text) VALUES ($1, $2, $3, $4, $5)";
@@ -66,36 +63,25 @@ pub(crate) struct Inner {
     pub(crate) node: String,
     pub(crate) targets: Vec<TargetName>,
     ids: Arc<dyn IdSource>,
-    generation: i64,
+    /// Held while alarms are copied to the store: of two copies at once the older row could come last.
+    pub(crate) copying: Mutex<()>,
     changes: watch::Sender<u64>,
 }
 
 impl NodeAlarms {
     /// Takes over the alarms that the node has: nothing is forgotten by a restart, and each detector's first full set
     /// clears what went away meanwhile.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn open(
-        node_db: Db,
-        node_name: &str,
-        targets: Vec<TargetName>,
-        ids: Arc<dyn IdSource>,
-    ) -> Result<Self, DbError> {
-        let before = node::meta(&node_db, GENERATION_KEY).await?;
-        let before: i64 = before.and_then(|text| text.parse().ok()).unwrap_or(0);
-        let generation = before.saturating_add(1);
-        let text = generation.to_string();
-        node_db
-            .write::<_, Infallible, _>(move |tx| {
-                let text = text.clone();
-                Box::pin(async move { Ok(node::set_meta(tx, GENERATION_KEY, &text).await?) })
-            })
-            .await
-            .map_err(db_error)?;
-        let inner =
-            Inner { db: node_db, node: node_name.to_owned(), targets, ids, generation, changes: watch::Sender::new(0) };
-        Ok(Self { inner: Arc::new(inner) })
+    #[must_use]
+    pub fn new(node_db: Db, node_name: &str, targets: Vec<TargetName>, ids: Arc<dyn IdSource>) -> Self {
+        let inner = Inner {
+            db: node_db,
+            node: node_name.to_owned(),
+            targets,
+            ids,
+            copying: Mutex::new(()),
+            changes: watch::Sender::new(0),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Tells when there is something to send or to copy.
@@ -282,7 +268,7 @@ impl Inner {
                     let id: i64 = on_tx!(tx, c => sqlx::query_scalar(INSERT)
                         .bind(new.alarm_type.key()).bind(&new.resource)
                         .bind(new.path.as_ref().map_or("", |path| path.as_str()))
-                        .bind(new.severity.as_str()).bind(&new.text).bind(new.at.0).bind(1_i64).bind(self.generation)
+                        .bind(new.severity.as_str()).bind(&new.text).bind(new.at.0).bind(1_i64)
                         .fetch_one(c).await)?;
                     new.numbered(&self.node, alarm_id(id)?)
                 }
@@ -325,7 +311,7 @@ impl Inner {
         let rows = on_tx!(tx, c => sqlx::query(UPDATE)
             .bind(i64::from(alarm.id)).bind(alarm.severity.as_str()).bind(&alarm.text).bind(alarm.changed_at.0)
             .bind(alarm.last_seen_at.0).bind(alarm.cleared_at.map(|at| at.0)).bind(alarm.count).bind(by).bind(at)
-            .bind(note).bind(self.generation)
+            .bind(note)
             .execute(c).await.map(|done| done.rows_affected()))?;
         if rows == 1 { Ok(()) } else { Err(DbError::corrupt("alarm.id", format!("{} is gone", alarm.id))) }
     }

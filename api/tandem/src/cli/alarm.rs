@@ -72,8 +72,7 @@ fn print_change(output: Output, change: Option<String>) -> Result<ExitCode, Fail
 async fn list(config: Config, output: Output) -> Result<ExitCode, Failure> {
     crate::data_dir::create(&config.node.data_dir)?;
     let node_db = db::node::open(&config.node.data_dir).await?;
-    let alarms =
-        fault_store::NodeAlarms::open(node_db.clone(), &config.node.name, Vec::new(), Arc::new(SystemIds)).await?;
+    let alarms = fault_store::NodeAlarms::new(node_db.clone(), &config.node.name, Vec::new(), Arc::new(SystemIds));
     let active = alarms.active().await?;
     node_db.close().await;
     let json: Vec<_> = active

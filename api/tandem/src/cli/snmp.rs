@@ -105,7 +105,7 @@ async fn test(config: &Config) -> Result<ExitCode, Failure> {
 async fn through_daemon(config: &Config, target: &SnmpTargetConfig, clock: &dyn Clock) -> Result<(), Failure> {
     let node_db = db::node::open(&config.node.data_dir).await?;
     let (node, ids) = (&config.node.name, Arc::new(SystemIds));
-    let alarms = fault_store::NodeAlarms::open(node_db.clone(), node, Vec::new(), ids).await?;
+    let alarms = fault_store::NodeAlarms::new(node_db.clone(), node, Vec::new(), ids);
     let text = fault_snmp::test_text(&target.name);
     let message = alarms.enqueue_test(&target.target_name()?, &text, clock.now().utc).await?;
     let mut looks = tokio::time::interval(LOOK_PERIOD);

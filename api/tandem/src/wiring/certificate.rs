@@ -127,7 +127,7 @@ mod tests {
         let clock = Arc::new(ManualClock::at(at("2026-12-01T00:00:00Z")));
         let node_db = db::node::open(dir.path()).await.expect("a node database");
         let ids = Arc::new(CountingIds::default());
-        let alarms = NodeAlarms::open(node_db, "node1", Vec::new(), ids).await.expect("it opens");
+        let alarms = NodeAlarms::new(node_db, "node1", Vec::new(), ids);
         let detector = CertificateDetector {
             authority: Arc::new(alarms.clone()),
             tls: Some(tls.clone()),

@@ -113,7 +113,7 @@ mod tests {
     async fn an_alarm_of_a_disk_stands_after_a_start_until_the_disk_was_looked_at() {
         let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
         let node_db = db::node::open(dir.path()).await.expect("a node database");
-        let alarms = NodeAlarms::open(node_db, "node1", Vec::new(), world.ids.clone()).await.expect("it opens");
+        let alarms = NodeAlarms::new(node_db, "node1", Vec::new(), world.ids.clone());
         let (journal, _) = Journal::open(dir.path(), world.clock.clone(), "0.1.0").expect("a journal");
         let area = Area { name: "node", path: dir.path().to_owned(), takes_files: false };
         let detector = |low_mib| StorageDetector {

@@ -62,7 +62,7 @@ async fn serve_in(config: &SnmpConfig, dir: tempfile::TempDir) -> Served {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let targets = crate::sinks(config, &clock, Some(&engine)).unwrap();
     let names = targets.iter().map(|(name, _)| name.clone()).collect();
-    let alarms = NodeAlarms::open(db.clone(), "node-a", names, world.ids.clone()).await.unwrap();
+    let alarms = NodeAlarms::new(db.clone(), "node-a", names, world.ids.clone());
     let sender = Arc::new(Sender::new(&alarms, targets, SenderOptions::default()));
     let view: Arc<dyn NodeView> = Arc::clone(&sender) as _;
     let agent = Agent::start(config, "9.9", &engine, view, clock).await.unwrap();
@@ -294,7 +294,7 @@ async fn a_port_that_is_taken_is_named() {
     config.agent.listen = taken.local_addr().ok();
     let dir = tempfile::tempdir().unwrap();
     let db = db::node::open(dir.path()).await.unwrap();
-    let alarms = NodeAlarms::open(db, "node-a", Vec::new(), World::new().ids).await.unwrap();
+    let alarms = NodeAlarms::new(db, "node-a", Vec::new(), World::new().ids);
     let view: Arc<dyn NodeView> = Arc::new(Sender::new(&alarms, Vec::new(), SenderOptions::default()));
     let engine = Engine::start(crate::engine_id(1, [1; 16]), 1).unwrap();
     let refused = Agent::start(&config, "9.9", &engine, view, Arc::new(SystemClock)).await;
