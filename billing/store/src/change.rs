@@ -7,15 +7,15 @@ use billing::decide::{self, AccountView, Refusals, Retried};
 use billing::file::{FORMAT_VERSION, file_name};
 use billing::mediation::{LEG_CALLEE, LEG_CALLER, Leg, claim};
 use billing::resource::{Acknowledgement, AssignmentTarget, BillingFile, Stream, Tariff, TariffAssignment};
-use db::change::{Entry, Replay, check_expected, hash_request, record, replay};
 use db::dialect::bulk_insert;
-use db::{DbError, Tx, WriteError};
+use db::pipeline::{self, Commands, Decided, Failed, Written};
+use db::{Db, DbError, Tx, WriteError};
 use model::actor::Permission;
 use model::change::{Change, ChangeError, CommitOptions, Committed, Plan};
 use model::ctx::Ctx;
 use model::event::store::{Billed, StoreEvent};
-use model::id::{AccountId, AssignmentId, BatchId, FileId, StreamId, TariffId};
-use model::tenancy::{AccountPath, Scope};
+use model::id::{AccountId, AssignmentId, BatchId, ChangeId, FileId, StreamId, TariffId};
+use model::tenancy::Scope;
 
 use crate::consume::rated_event;
 use crate::rated::{self, Charged};
@@ -23,32 +23,34 @@ use crate::suspense::{self, RETRIED, SuspenseRow};
 use crate::troubles::{self, Stage};
 use crate::{BillingStore, account, file, stream, tariff, usage};
 
-type Failed = WriteError<ChangeError>;
-
-/// A command that was decided: the plan, whose subtree it changes, and what is to be written.
-struct Decided {
-    plan: Plan,
-    path: AccountPath,
-    write: Write,
-}
-
-enum Write {
+/// What is written. Public only as an associated type of the pipeline.
+#[derive(Debug)]
+pub enum Write {
+    /// A tariff with its rates.
     Tariff(Box<Tariff>),
+    /// An assignment, and who owns it.
     Assignment(TariffAssignment, AccountId),
+    /// A stream.
     Stream(Stream),
+    /// A file that is closed.
     File(Box<ClosedFile>),
+    /// What the BSS said of a file.
     Acknowledgement(FileId, Acknowledgement),
+    /// What a retry found.
     Retry(Retry),
 }
 
-struct ClosedFile {
+/// A file with its items: the rows that its stream takes next.
+#[derive(Debug)]
+pub struct ClosedFile {
     state: stream::StreamState,
     file: BillingFile,
     rated_to: i64,
 }
 
 /// What a retry found for each charge that waited.
-struct Retry {
+#[derive(Debug)]
+pub struct Retry {
     charged: Vec<Charged>,
     rows: Vec<SuspenseRow>,
     suspended: usize,
@@ -58,15 +60,19 @@ fn refused(refusals: Refusals) -> Failed {
     WriteError::Refused(ChangeError::Refused(refusals))
 }
 
-fn allow(ctx: &Ctx, command: &Command) -> Result<(), ChangeError> {
-    Ok(ctx.require(decide::required(command))?)
+/// What is asked of billing.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    /// By a client.
+    Command(Command),
+    /// By the daemon, when the period of a stream has passed; asked again under the stream's lock.
+    CloseDue(StreamId),
 }
 
-/// Why the daemon or a client closes a file.
+/// Why a file is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closure {
     Request,
-    /// The period has passed; asked again under the stream's lock.
     Period,
 }
 
@@ -82,27 +88,54 @@ impl Closure {
 #[async_trait]
 impl Change<Command> for BillingStore {
     async fn plan(&self, ctx: &Ctx, command: &Command) -> Result<Plan, ChangeError> {
-        allow(ctx, command)?;
-        let (store, ctx, command) = (self.clone(), ctx.clone(), command.clone());
-        let decided = self.db.read::<_, Failed, _>(move |tx| {
-            Box::pin(async move { store.decide(tx, &ctx, &command, Closure::Request).await })
-        });
-        match decided.await? {
-            Some(decided) => Ok(decided.plan),
-            None => Err(nothing_due()),
-        }
+        pipeline::plan(self, ctx, &Asked::Command(command.clone())).await
     }
 
     async fn commit(&self, ctx: &Ctx, command: Command, options: CommitOptions) -> Result<Committed, ChangeError> {
-        allow(ctx, &command)?;
-        let committed = self.commit_as(ctx, command, options, Closure::Request).await?;
-        committed.ok_or_else(nothing_due)
+        pipeline::commit(self, ctx, Asked::Command(command), options).await
     }
 }
 
-/// Only the daemon's own round asks whether a period has passed, so this is a defect when it is seen.
-fn nothing_due() -> ChangeError {
-    ChangeError::Internal("a file that was asked for is never too early".to_owned())
+#[async_trait]
+impl Commands for BillingStore {
+    type Command = Asked;
+    type Write = Write;
+
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn name(asked: &Asked) -> &'static str {
+        match asked {
+            Asked::Command(command) => command.name(),
+            Asked::CloseDue(stream) => Command::FileClose { stream: *stream }.name(),
+        }
+    }
+
+    fn required(asked: &Asked) -> Permission {
+        match asked {
+            Asked::Command(command) => decide::required(command),
+            Asked::CloseDue(_) => Permission::BillingWrite,
+        }
+    }
+
+    fn request(&self, asked: &Asked) -> Vec<Vec<u8>> {
+        match asked {
+            Asked::Command(command) => vec![decide::request_bytes(command)],
+            Asked::CloseDue(stream) => vec![stream.uuid().as_bytes().to_vec()],
+        }
+    }
+
+    async fn decide(&self, tx: &mut Tx, ctx: &Ctx, asked: &Asked) -> Result<Option<Decided<Write>>, Failed> {
+        match asked {
+            Asked::Command(command) => self.decide_command(tx, ctx, command).await,
+            Asked::CloseDue(stream) => decide_close(tx, ctx, *stream, Closure::Period).await,
+        }
+    }
+
+    async fn write(&self, tx: &mut Tx, ctx: &Ctx, _: ChangeId, write: Write) -> Result<Written, DbError> {
+        Ok(Written { events: write_rows(tx, ctx, write).await?, ..Written::default() })
+    }
 }
 
 impl BillingStore {
@@ -118,8 +151,8 @@ impl BillingStore {
         self.failures.keep(Stage::Close, |stream| due.contains(&stream));
         let (mut closed, mut failure) = (Vec::new(), None);
         for stream in due {
-            let command = Command::FileClose { stream };
-            let committed = match self.commit_as(ctx, command, CommitOptions::default(), Closure::Period).await {
+            let asked = Asked::CloseDue(stream);
+            let committed = match pipeline::commit_if_needed(self, ctx, asked, CommitOptions::default()).await {
                 Ok(committed) => committed,
                 Err(error) => {
                     self.failures.failed(Stage::Close, stream, now, troubles::why_not_closed(&error));
@@ -134,49 +167,13 @@ impl BillingStore {
         failure.map_or(Ok(closed), Err)
     }
 
-    async fn commit_as(
-        &self,
-        ctx: &Ctx,
-        command: Command,
-        options: CommitOptions,
-        closure: Closure,
-    ) -> Result<Option<Committed>, ChangeError> {
-        let request = hash_request(&[command.name().as_bytes(), &decide::request_bytes(&command)]);
-        let (store, ctx) = (self.clone(), ctx.clone());
-        let written = self.db.write::<Option<Committed>, ChangeError, _>(move |tx| {
-            let (store, ctx, command, options) = (store.clone(), ctx.clone(), command.clone(), options.clone());
-            Box::pin(async move {
-                let key = options.idempotency_key.as_ref();
-                if let Replay::Answer(committed) = replay(tx, &ctx, key, &request).await? {
-                    return Ok(Some(committed));
-                }
-                let Some(decided) = store.decide(tx, &ctx, &command, closure).await? else { return Ok(None) };
-                let Decided { plan, path, write } = decided;
-                check_expected(&plan, &options).map_err(WriteError::Refused)?;
-                let events = store.write(tx, &ctx, write).await?;
-                let entry = Entry {
-                    command: command.name(),
-                    plan: &plan,
-                    key,
-                    request: &request,
-                    path: &path,
-                    events: &events,
-                };
-                let change = record(tx, &ctx, entry).await?;
-                Ok(Some(Committed { change, plan, replayed: false, revealed: None }))
-            })
-        });
-        Ok(written.await?)
-    }
-
-    /// Loads what the command looks at and decides. Nothing: a period has not passed after all.
-    async fn decide(
+    /// Loads what the command looks at and decides.
+    async fn decide_command(
         &self,
         tx: &mut Tx,
         ctx: &Ctx,
         command: &Command,
-        closure: Closure,
-    ) -> Result<Option<Decided>, Failed> {
+    ) -> Result<Option<Decided<Write>>, Failed> {
         match command {
             Command::TariffCreate { account, name, currency, rounding, rates } => {
                 let tariff = Tariff {
@@ -219,7 +216,7 @@ impl BillingStore {
                 let plan = decide::stream_create(owner.as_ref(), taken, &stream).map_err(refused)?;
                 Ok(owner.map(|owner| Decided { plan, path: owner.path, write: Write::Stream(stream) }))
             }
-            Command::FileClose { stream } => decide_close(tx, ctx, *stream, closure).await,
+            Command::FileClose { stream } => decide_close(tx, ctx, *stream, Closure::Request).await,
             Command::FileAcknowledge { file, accepted, reason } => {
                 let (accepted, reason) = (*accepted, reason.clone());
                 let said = Acknowledgement { accepted, reason, by: ctx.actor.name.clone(), at: ctx.now() };
@@ -283,43 +280,47 @@ impl BillingStore {
         let rated = i64::try_from(retry.charged.len()).unwrap_or(i64::MAX);
         Ok((Retried { open, tried, rated }, retry))
     }
-
-    /// Writes what was decided and gives the events beside `changed`.
-    async fn write(&self, tx: &mut Tx, ctx: &Ctx, write: Write) -> Result<Vec<StoreEvent>, DbError> {
-        let now = ctx.now();
-        match write {
-            Write::Tariff(tariff) => tariff::insert(tx, &tariff, now).await?,
-            Write::Assignment(assignment, owner) => tariff::assign(tx, &assignment, owner, now).await?,
-            Write::Stream(stream) => stream::insert(tx, &stream, now).await?,
-            Write::File(closed) => {
-                let ClosedFile { state, file, rated_to } = *closed;
-                file::insert(tx, &file, &state, rated_to).await?;
-                stream::advance(tx, file.stream, file.sequence, rated_to, now).await?;
-                return Ok(vec![StoreEvent::Billed(Billed {
-                    file: file.id,
-                    stream: file.stream,
-                    sequence: file.sequence,
-                    account: state.stream.account,
-                    path: state.path,
-                    record_count: file.record_count,
-                })]);
-            }
-            Write::Acknowledgement(file, said) => file::acknowledge(tx, file, &said).await?,
-            Write::Retry(Retry { charged, rows, suspended }) => {
-                bulk_insert(tx, &rows, RETRIED).await?;
-                if !charged.is_empty() {
-                    let batch = BatchId::new(&*ctx.ids);
-                    let (first, end) = rated::insert(tx, &*ctx.ids, batch, &charged, now).await?;
-                    usage::resolve(tx, first, end).await?;
-                    return Ok(vec![rated_event(batch, 0, charged.len(), suspended)]);
-                }
-            }
-        }
-        Ok(Vec::new())
-    }
 }
 
-async fn decide_assignment(tx: &mut Tx, ctx: &Ctx, assignment: TariffAssignment) -> Result<Option<Decided>, Failed> {
+/// Writes what was decided and gives the events beside `changed`.
+async fn write_rows(tx: &mut Tx, ctx: &Ctx, write: Write) -> Result<Vec<StoreEvent>, DbError> {
+    let now = ctx.now();
+    match write {
+        Write::Tariff(tariff) => tariff::insert(tx, &tariff, now).await?,
+        Write::Assignment(assignment, owner) => tariff::assign(tx, &assignment, owner, now).await?,
+        Write::Stream(stream) => stream::insert(tx, &stream, now).await?,
+        Write::File(closed) => {
+            let ClosedFile { state, file, rated_to } = *closed;
+            file::insert(tx, &file, &state, rated_to).await?;
+            stream::advance(tx, file.stream, file.sequence, rated_to, now).await?;
+            return Ok(vec![StoreEvent::Billed(Billed {
+                file: file.id,
+                stream: file.stream,
+                sequence: file.sequence,
+                account: state.stream.account,
+                path: state.path,
+                record_count: file.record_count,
+            })]);
+        }
+        Write::Acknowledgement(file, said) => file::acknowledge(tx, file, &said).await?,
+        Write::Retry(Retry { charged, rows, suspended }) => {
+            bulk_insert(tx, &rows, RETRIED).await?;
+            if !charged.is_empty() {
+                let batch = BatchId::new(&*ctx.ids);
+                let (first, end) = rated::insert(tx, &*ctx.ids, batch, &charged, now).await?;
+                usage::resolve(tx, first, end).await?;
+                return Ok(vec![rated_event(batch, 0, charged.len(), suspended)]);
+            }
+        }
+    }
+    Ok(Vec::new())
+}
+
+async fn decide_assignment(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    assignment: TariffAssignment,
+) -> Result<Option<Decided<Write>>, Failed> {
     let target: AssignmentTarget = assignment.target;
     let found = tariff::get(tx, &ctx.scope, assignment.tariff).await?;
     let view = account::target(tx, &ctx.scope, target).await?;
@@ -334,7 +335,12 @@ async fn decide_assignment(tx: &mut Tx, ctx: &Ctx, assignment: TariffAssignment)
     }))
 }
 
-async fn decide_close(tx: &mut Tx, ctx: &Ctx, id: StreamId, closure: Closure) -> Result<Option<Decided>, Failed> {
+async fn decide_close(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    id: StreamId,
+    closure: Closure,
+) -> Result<Option<Decided<Write>>, Failed> {
     let now = ctx.now();
     let found = stream::get(tx, &ctx.scope, id).await?;
     let Some(state) = found else {

@@ -1,7 +1,7 @@
 //! The store's copy of alarms: reads, and acknowledgements on their way to the node.
 
 use async_trait::async_trait;
-use db::change::{self, Entry, Replay};
+use db::pipeline::{self, Commands, Decided, Failed, Written};
 use db::sqlx::AssertSqlSafe;
 use db::{Db, DbError, Tx, WriteError, on_db, on_tx};
 use fault::acknowledgement;
@@ -10,7 +10,7 @@ use fault::port::Queries;
 use fault::resource::Alarm;
 use fault::resync::{self, TargetView};
 use model::actor::Permission;
-use model::change::{Change, ChangeError, CommitOptions, Committed, Plan};
+use model::change::{Change, ChangeError, CommitOptions, Committed, Plan, Refusal};
 use model::ctx::Ctx;
 use model::id::ChangeId;
 use model::page::{Page, PageRequest, ReadError};
@@ -66,14 +66,6 @@ impl StoreAlarms {
     pub fn beside(self, here: NodeAlarms) -> Self {
         Self { here: Some(here), ..self }
     }
-
-    async fn copy_of(&self, command: &Command) -> Result<(), DbError> {
-        let Command::AlarmAcknowledge { node, .. } = command else { return Ok(()) };
-        if let Some(here) = self.here.as_ref().filter(|here| here.inner.node == *node) {
-            while here.copy_pending(&self.db).await? > 0 {}
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -110,137 +102,119 @@ impl Queries for StoreAlarms {
 #[async_trait]
 impl Change<Command> for StoreAlarms {
     async fn plan(&self, ctx: &Ctx, command: &Command) -> Result<Plan, ChangeError> {
-        ctx.require(Permission::AlarmWrite)?;
-        self.copy_of(command).await?;
-        let (ctx, command) = (ctx.clone(), command.clone());
-        self.db
-            .read::<_, ChangeError, _>(move |tx| {
-                Box::pin(async move { Ok(planned(tx, &ctx, &command).await?.into_plan()) })
-            })
-            .await
+        pipeline::plan(self, ctx, command).await
     }
 
     async fn commit(&self, ctx: &Ctx, command: Command, options: CommitOptions) -> Result<Committed, ChangeError> {
-        ctx.require(Permission::AlarmWrite)?;
-        self.copy_of(&command).await?;
-        let ctx = ctx.clone();
-        let committed = self.db.write(move |tx| {
-            let (ctx, command, options) = (ctx.clone(), command.clone(), options.clone());
-            Box::pin(async move { commit(tx, &ctx, &command, &options).await })
-        });
-        committed.await.map_err(ChangeError::from)
+        pipeline::commit(self, ctx, command, options).await
     }
 }
 
-/// A decided command: its plan, and the alarm that it is about.
-enum Planned {
-    Acknowledge(Plan, Box<Alarm>),
-    Resync(Plan),
+/// What is written to the store, on its way to the node.
+#[derive(Debug)]
+pub enum Request {
+    /// An acknowledgement of this alarm, with its note.
+    Acknowledge(Box<Alarm>, String),
+    /// A synchronisation of a target of a node.
+    Resync {
+        /// The node.
+        node: String,
+        /// The target.
+        target: String,
+    },
 }
 
-impl Planned {
-    const fn plan(&self) -> &Plan {
-        match self {
-            Self::Acknowledge(plan, _) | Self::Resync(plan) => plan,
+#[async_trait]
+impl Commands for StoreAlarms {
+    type Command = Command;
+    type Write = Request;
+
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn name(command: &Command) -> &'static str {
+        command.name()
+    }
+
+    fn required(_: &Command) -> Permission {
+        Permission::AlarmWrite
+    }
+
+    fn request(&self, command: &Command) -> Vec<Vec<u8>> {
+        match command {
+            Command::AlarmAcknowledge { node, id, note } => {
+                vec![node.as_bytes().to_vec(), id.to_be_bytes().to_vec(), note.as_bytes().to_vec()]
+            }
+            Command::AlarmResync { node, target } => vec![node.as_bytes().to_vec(), target.as_bytes().to_vec()],
         }
     }
 
-    fn into_plan(self) -> Plan {
-        match self {
-            Self::Acknowledge(plan, _) | Self::Resync(plan) => plan,
+    async fn prepare(&self, command: &Command) -> Result<(), DbError> {
+        let Command::AlarmAcknowledge { node, .. } = command else { return Ok(()) };
+        if let Some(here) = self.here.as_ref().filter(|here| here.inner.node == *node) {
+            while here.copy_pending(&self.db).await? > 0 {}
         }
+        Ok(())
+    }
+
+    async fn decide(&self, tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<Option<Decided<Request>>, Failed> {
+        let refused = |refusal: Refusal| WriteError::Refused(refusal.into());
+        // What belongs to the platform has no path: the change is noted where the actor sits.
+        let own = ctx.actor.path.clone();
+        match command {
+            Command::AlarmAcknowledge { node, id, note } => {
+                let sql = format!("{ONE}{}", tx.lock_clause());
+                let row: Option<CopyRow> = on_tx!(tx, c => sqlx::query_as(AssertSqlSafe(sql))
+                    .bind(node).bind(i64::from(*id)).bind(ctx.scope.lower()).bind(ctx.scope.upper())
+                    .fetch_optional(c).await)?;
+                let found = row.map_or(Ok(None), alarm)?;
+                let planned = acknowledgement::plan(found.as_ref(), &ctx.actor.name, ctx.now(), note);
+                let (plan, _) = planned.map_err(refused)?;
+                Ok(found.map(|alarm| {
+                    let path = alarm.path.clone().unwrap_or(own);
+                    Decided { plan, path, write: Request::Acknowledge(Box::new(alarm), note.clone()) }
+                }))
+            }
+            Command::AlarmResync { node, target } => {
+                let sql = format!("{TARGET}{}", tx.lock_clause());
+                let known: Option<String> = on_tx!(tx, c => sqlx::query_scalar(AssertSqlSafe(sql))
+                    .bind(node).bind(target).fetch_optional(c).await)?;
+                let waiting: i64 =
+                    on_tx!(tx, c => sqlx::query_scalar(WAITING).bind(node).bind(target).fetch_one(c).await)?;
+                let view = known.map(|target| TargetView { node: node.clone(), target, pending: waiting > 0 });
+                let plan = resync::plan(view.as_ref(), ctx).map_err(refused)?;
+                let write = Request::Resync { node: node.clone(), target: target.clone() };
+                Ok(Some(Decided { plan, path: own, write }))
+            }
+        }
+    }
+
+    async fn write(&self, tx: &mut Tx, ctx: &Ctx, change: ChangeId, request: Request) -> Result<Written, DbError> {
+        match request {
+            Request::Acknowledge(alarm, note) => acknowledge(tx, ctx, &alarm, &note, change).await?,
+            Request::Resync { node, target } => {
+                on_tx!(tx, c => sqlx::query(RESYNC)
+                    .bind(&node).bind(&target).bind(change.uuid()).bind(ctx.now().0).execute(c).await.map(|_| ()))?;
+            }
+        }
+        Ok(Written::default())
     }
 }
 
-async fn commit(
-    tx: &mut Tx,
-    ctx: &Ctx,
-    command: &Command,
-    options: &CommitOptions,
-) -> Result<Committed, WriteError<ChangeError>> {
-    let name = command.name();
-    let request = match command {
-        Command::AlarmAcknowledge { node, id, note } => {
-            change::hash_request(&[name.as_bytes(), node.as_bytes(), &id.to_be_bytes(), note.as_bytes()])
-        }
-        Command::AlarmResync { node, target } => {
-            change::hash_request(&[name.as_bytes(), node.as_bytes(), target.as_bytes()])
-        }
-    };
-    let key = options.idempotency_key.as_ref();
-    if let Replay::Answer(committed) = change::replay(tx, ctx, key, &request).await? {
-        return Ok(committed);
-    }
-    let planned = planned(tx, ctx, command).await.map_err(WriteError::Refused)?;
-    change::check_expected(planned.plan(), options).map_err(WriteError::Refused)?;
-    let change = ChangeId::new(&*ctx.ids);
-    // What belongs to the platform has no path: the change is noted where the actor sits.
-    let mut path = &ctx.actor.path;
-    match (command, &planned) {
-        (Command::AlarmAcknowledge { node, id, note }, Planned::Acknowledge(_, alarm)) => {
-            acknowledge(tx, ctx, (node, *id, note), alarm, change).await?;
-            path = alarm.path.as_ref().unwrap_or(path);
-        }
-        (Command::AlarmResync { node, target }, _) => {
-            let at = ctx.now();
-            on_tx!(tx, c => sqlx::query(RESYNC)
-                .bind(node).bind(target).bind(change.uuid()).bind(at.0).execute(c).await.map(|_| ()))?;
-        }
-        (Command::AlarmAcknowledge { .. }, Planned::Resync(_)) => {
-            return Err(DbError::corrupt("plan", "an acknowledgement was planned as something else").into());
-        }
-    }
-    let entry = Entry { command: name, plan: planned.plan(), key, request: &request, path, events: &[] };
-    let change = change::record_as(tx, ctx, change, entry).await?;
-    Ok(Committed { change, plan: planned.into_plan(), replayed: false, revealed: None })
-}
-
-async fn acknowledge(
-    tx: &mut Tx,
-    ctx: &Ctx,
-    (node, id, note): (&str, u32, &str),
-    alarm: &Alarm,
-    change: ChangeId,
-) -> Result<(), DbError> {
-    let (by, at) = (ctx.actor.name.as_str(), ctx.now());
+async fn acknowledge(tx: &mut Tx, ctx: &Ctx, alarm: &Alarm, note: &str, change: ChangeId) -> Result<(), DbError> {
+    let (node, id, by, at) = (&alarm.node, i64::from(alarm.id), ctx.actor.name.as_str(), ctx.now());
     let rows = on_tx!(tx, c => sqlx::query(ACKNOWLEDGE)
-        .bind(node).bind(i64::from(id)).bind(by).bind(at.0).bind(note).execute(c).await
+        .bind(node).bind(id).bind(by).bind(at.0).bind(note).execute(c).await
         .map(|done| done.rows_affected()))?;
     if rows != 1 {
         // The plan saw it unacknowledged, in this transaction and locked
         return Err(DbError::corrupt("alarm.acked_by", format!("alarm {id} of {node} changed after it was planned")));
     }
     on_tx!(tx, c => sqlx::query(SEND)
-        .bind(node).bind(i64::from(id)).bind(change.uuid()).bind(by).bind(at.0).bind(note).bind(alarm.raised_at.0)
+        .bind(node).bind(id).bind(change.uuid()).bind(by).bind(at.0).bind(note).bind(alarm.raised_at.0)
         .execute(c).await.map(|_| ()))?;
     Ok(())
-}
-
-async fn planned(tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<Planned, ChangeError> {
-    match command {
-        Command::AlarmAcknowledge { node, id, note } => {
-            let sql = format!("{ONE}{}", tx.lock_clause());
-            let row: Result<Option<CopyRow>, sqlx::Error> = on_tx!(tx, c => sqlx::query_as(AssertSqlSafe(sql))
-                .bind(node).bind(i64::from(*id)).bind(ctx.scope.lower()).bind(ctx.scope.upper()).fetch_optional(c).await);
-            let view = row.map_err(DbError::from)?.map_or(Ok(None), alarm)?;
-            let planned = acknowledgement::plan(view.as_ref(), &ctx.actor.name, ctx.now(), note);
-            planned.map(|(plan, _)| (plan, view)).map_err(ChangeError::from).and_then(|(plan, view)| match view {
-                Some(alarm) => Ok(Planned::Acknowledge(plan, Box::new(alarm))),
-                None => Err(ChangeError::from(DbError::corrupt("alarm", "it was planned and is gone"))),
-            })
-        }
-        Command::AlarmResync { node, target } => {
-            let sql = format!("{TARGET}{}", tx.lock_clause());
-            let known: Result<Option<String>, sqlx::Error> = on_tx!(tx, c => sqlx::query_scalar(AssertSqlSafe(sql))
-                .bind(node).bind(target).fetch_optional(c).await);
-            let known = known.map_err(DbError::from)?;
-            let waiting: Result<i64, sqlx::Error> = on_tx!(tx, c => sqlx::query_scalar(WAITING)
-                .bind(node).bind(target).fetch_one(c).await);
-            let pending = waiting.map_err(DbError::from)? > 0;
-            let view = known.map(|target| TargetView { node: node.clone(), target, pending });
-            resync::plan(view.as_ref(), ctx).map(Planned::Resync).map_err(ChangeError::from)
-        }
-    }
 }
 
 fn alarm(row: CopyRow) -> Result<Option<Alarm>, DbError> {

@@ -8,7 +8,7 @@ use db::{WriteError, on_db, on_tx};
 use model::actor::{Actor, ActorKind, Permissions};
 use model::change::{ChangeError, Refusal, RefusalCode};
 use model::ctx::Ctx;
-use model::id::{AccountId, IdSource, InstallationId, TraceId};
+use model::id::{AccountId, ChangeId, IdSource, InstallationId, TraceId};
 use model::money::Currency;
 use model::page::ReadError;
 use model::tenancy::{AccountPath, Scope};
@@ -66,7 +66,7 @@ impl ProvisioningStore {
                 let token = write_all(tx, &store.sealer, decision.writes.clone()).await?;
                 let (plan, path) = (&decision.plan, &decision.path);
                 let entry = Entry { command: COMMAND, plan, key: None, request: &[0; 32], path, events: &[] };
-                db::change::record(tx, ctx, entry).await?;
+                db::change::record(tx, ctx, ChangeId::new(&*ctx.ids), entry).await?;
                 let provider = decision.writes.iter().find_map(|write| match write {
                     Write::AccountInsert(account) => Some(account.id),
                     _ => None,

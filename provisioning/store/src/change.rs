@@ -1,16 +1,16 @@
-//! The pipeline: a plan on a snapshot, a commit in one write transaction.
-
-use std::sync::Arc;
+//! The commands of provisioning as changes: loaded, decided and written.
 
 use async_trait::async_trait;
-use db::change::{Entry, Hash, Replay};
-use db::{DbError, Tx, WriteError};
+use db::pipeline::{self, Commands, Decided, Failed, Written};
+use db::{Db, DbError, Tx, WriteError};
+use model::actor::Permission;
 use model::change::{Change, ChangeError, CommitOptions, Committed, Plan};
 use model::ctx::Ctx;
+use model::id::ChangeId;
 use model::secret::Secret;
 use provisioning::command::Command;
 use provisioning::decide::{decide, required};
-use provisioning::view::{Taken, Write};
+use provisioning::view::{Decision, Taken, Write};
 
 use crate::seal::Sealer;
 use crate::subscriber::credentials;
@@ -20,67 +20,61 @@ use crate::{ProvisioningStore, account, domain, number, site, subscriber, token,
 #[async_trait]
 impl Change<Command> for ProvisioningStore {
     async fn plan(&self, ctx: &Ctx, command: &Command) -> Result<Plan, ChangeError> {
-        ctx.require(required(command))?;
-        let (scope, asked) = (ctx.scope.clone(), command.clone());
-        let view = self.db.read(|tx| Box::pin(async move { view(tx, &scope, &asked).await }));
-        let view = view.await.map_err(|error: DbError| ChangeError::from(error))?;
-        decide(ctx, &view, command).map(|decision| decision.plan).map_err(ChangeError::Refused)
+        pipeline::plan(self, ctx, command).await
     }
 
     async fn commit(&self, ctx: &Ctx, command: Command, options: CommitOptions) -> Result<Committed, ChangeError> {
-        ctx.require(required(&command))?;
-        let request = self.request_hash(&command, &options)?;
-        let shared = Arc::new((self.clone(), ctx.clone(), command, options));
-        let committed = self.db.write(move |tx| {
-            let shared = Arc::clone(&shared);
-            Box::pin(async move {
-                let (store, ctx, command, options) = &*shared;
-                store.commit_in(tx, ctx, command, options, &request).await
-            })
-        });
-        committed.await.map_err(|error| match error {
-            WriteError::Db(DbError::Unique { constraint }) => raced(constraint),
-            other => other.into(),
-        })
+        pipeline::commit(self, ctx, command, options).await
     }
 }
 
-impl ProvisioningStore {
-    async fn commit_in(
-        &self,
-        tx: &mut Tx,
-        ctx: &Ctx,
-        command: &Command,
-        options: &CommitOptions,
-        request: &Hash,
-    ) -> Result<Committed, WriteError<ChangeError>> {
-        let key = options.idempotency_key.as_ref();
-        if let Replay::Answer(committed) = db::change::replay(tx, ctx, key, request).await? {
-            return Ok(committed);
-        }
-        let view = view(tx, &ctx.scope, command).await?;
-        let decision = decide(ctx, &view, command).map_err(|r| WriteError::Refused(ChangeError::Refused(r)))?;
-        db::change::check_expected(&decision.plan, options).map_err(WriteError::Refused)?;
-        let revealed = write_all(tx, &self.sealer, decision.writes).await?;
-        let (plan, path) = (&decision.plan, &decision.path);
-        let entry = Entry { command: command.name(), plan, key, request, path, events: &[] };
-        let change = db::change::record(tx, ctx, entry).await?;
-        Ok(Committed { change, plan: decision.plan, replayed: false, revealed })
+#[async_trait]
+impl Commands for ProvisioningStore {
+    type Command = Command;
+    type Write = Vec<Write>;
+
+    fn db(&self) -> &Db {
+        &self.db
     }
 
-    /// Over all that the client said; a secret takes part as its keyed digest.
-    fn request_hash(&self, command: &Command, options: &CommitOptions) -> Result<Hash, ChangeError> {
+    fn name(command: &Command) -> &'static str {
+        command.name()
+    }
+
+    fn required(command: &Command) -> Permission {
+        required(command)
+    }
+
+    fn request(&self, command: &Command) -> Vec<Vec<u8>> {
         let canonical = command.canonical();
-        let secret = canonical.secret.map(|secret| self.sealer.request_digest(secret));
-        let expected = serde_json::to_vec(&options.expected).map_err(|e| ChangeError::Internal(e.to_string()))?;
-        let parts = [
-            command.name().as_bytes(),
-            canonical.fields.to_string().as_bytes(),
-            secret.as_ref().map_or(&[][..], |digest| &digest[..]),
-            &expected,
-        ]
-        .map(<[u8]>::to_vec);
-        Ok(db::change::hash_request(&parts.each_ref().map(Vec::as_slice)))
+        let secret = canonical.secret.map(|secret| self.sealer.request_digest(secret).to_vec());
+        vec![canonical.fields.to_string().into_bytes(), secret.unwrap_or_default()]
+    }
+
+    async fn decide(&self, tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<Option<Decided<Self::Write>>, Failed> {
+        let view = view(tx, &ctx.scope, command).await?;
+        let decision = decide(ctx, &view, command).map_err(|r| WriteError::Refused(ChangeError::Refused(r)))?;
+        let Decision { plan, path, writes } = decision;
+        Ok(Some(Decided { plan, path, write: writes }))
+    }
+
+    async fn write(&self, tx: &mut Tx, _: &Ctx, _: ChangeId, write: Self::Write) -> Result<Written, DbError> {
+        Ok(Written { revealed: write_all(tx, &self.sealer, write).await?, ..Written::default() })
+    }
+
+    /// SQLite names the columns, PostgreSQL the index, which is named after them.
+    fn raced(constraint: String) -> ChangeError {
+        const INDEXES: [(&str, &str, Taken); 6] = [
+            ("domain.name", "domain_name_key", Taken::Domain),
+            ("subscriber.username", "subscriber_domain_id_username_key", Taken::Username),
+            ("subscriber.extension", "subscriber_account_id_extension_key", Taken::Extension),
+            ("number.e164", "number_e164_key", Taken::E164),
+            ("trunk.address", "trunk_address_key", Taken::Address),
+            (".name", "_name", Taken::Name),
+        ];
+        let names = |columns: &str, index: &str| constraint.ends_with(columns) || constraint.contains(index);
+        let taken = INDEXES.into_iter().find(|(columns, index, _)| names(columns, index)).map(|(_, _, taken)| taken);
+        taken.map_or_else(|| DbError::Unique { constraint }.into(), |taken| taken.refusal().into())
     }
 }
 
@@ -120,20 +114,4 @@ pub(crate) async fn write_all(
         }
     }
     Ok(revealed)
-}
-
-/// Two changes wanted the same name at the same time, and this one came second. SQLite names the columns,
-/// PostgreSQL the index, which is named after them.
-fn raced(constraint: String) -> ChangeError {
-    const INDEXES: [(&str, &str, Taken); 6] = [
-        ("domain.name", "domain_name_key", Taken::Domain),
-        ("subscriber.username", "subscriber_domain_id_username_key", Taken::Username),
-        ("subscriber.extension", "subscriber_account_id_extension_key", Taken::Extension),
-        ("number.e164", "number_e164_key", Taken::E164),
-        ("trunk.address", "trunk_address_key", Taken::Address),
-        (".name", "_name", Taken::Name),
-    ];
-    let names = |columns: &str, index: &str| constraint.ends_with(columns) || constraint.contains(index);
-    let taken = INDEXES.into_iter().find(|(columns, index, _)| names(columns, index)).map(|(_, _, taken)| taken);
-    taken.map_or_else(|| DbError::Unique { constraint }.into(), |taken| taken.refusal().into())
 }

@@ -1,12 +1,12 @@
 //! The change pipeline of reports: a run is asked for, planned in `core`, and written as due.
 
 use async_trait::async_trait;
-use db::change::{self, Entry, Replay};
-use db::{DbError, Tx, dialect, on_tx};
+use db::pipeline::{self, Commands, Decided, Failed, Written};
+use db::{Db, DbError, Tx, WriteError, dialect, on_tx};
 use model::actor::Permission;
 use model::change::{Change, ChangeError, CommitOptions, Committed, Plan};
 use model::ctx::Ctx;
-use model::id::{AccountId, RunId};
+use model::id::{AccountId, ChangeId, RunId};
 use model::tenancy::Scope;
 use reports::command::Command;
 use reports::resource::ReportRun;
@@ -30,51 +30,53 @@ db::statements! {
 #[async_trait]
 impl Change<Command> for ReportsStore {
     async fn plan(&self, ctx: &Ctx, command: &Command) -> Result<Plan, ChangeError> {
-        ctx.require(Permission::ReportWrite)?;
-        let (ctx, command) = (ctx.clone(), command.clone());
-        self.db
-            .read::<_, ChangeError, _>(move |tx| Box::pin(async move { Ok(planned(tx, &ctx, &command).await?.plan) }))
-            .await
+        pipeline::plan(self, ctx, command).await
     }
 
     async fn commit(&self, ctx: &Ctx, command: Command, options: CommitOptions) -> Result<Committed, ChangeError> {
-        ctx.require(Permission::ReportWrite)?;
-        let ctx = ctx.clone();
-        let committed = self.db.write(move |tx| {
-            let (ctx, command, options) = (ctx.clone(), command.clone(), options.clone());
-            Box::pin(async move {
-                let request = hash(&command);
-                let key = options.idempotency_key.as_ref();
-                if let Replay::Answer(committed) = change::replay(tx, &ctx, key, &request).await? {
-                    return Ok(committed);
-                }
-                let Command::ReportRun { account, period, .. } = &command;
-                // Two requests for one period get two revisions, whatever their timing.
-                let definition = run::requested(*account);
-                dialect::serialize_on(tx, &[b"report_run", definition.as_bytes(), period.as_bytes()]).await?;
-                let planned = planned(tx, &ctx, &command).await.map_err(db::WriteError::Refused)?;
-                change::check_expected(&planned.plan, &options).map_err(db::WriteError::Refused)?;
-                insert(tx, &planned.run, &planned.recipients).await?;
-                let entry = Entry {
-                    command: command.name(),
-                    plan: &planned.plan,
-                    key,
-                    request: &request,
-                    path: &planned.run.path,
-                    events: &[],
-                };
-                let change = change::record(tx, &ctx, entry).await?;
-                Ok(Committed { change, plan: planned.plan, replayed: false, revealed: None })
-            })
-        });
-        committed.await.map_err(ChangeError::from)
+        pipeline::commit(self, ctx, command, options).await
     }
 }
 
-async fn planned(tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<Planned, ChangeError> {
-    let Command::ReportRun { account, period, .. } = command;
-    let view = view(tx, &ctx.scope, *account, &run::requested(*account), period).await?;
-    run::plan(view.as_ref(), command, RunId::new(&*ctx.ids), ctx.now()).map_err(ChangeError::Refused)
+#[async_trait]
+impl Commands for ReportsStore {
+    type Command = Command;
+    type Write = Planned;
+
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn name(command: &Command) -> &'static str {
+        command.name()
+    }
+
+    fn required(Command::ReportRun { .. }: &Command) -> Permission {
+        Permission::ReportWrite
+    }
+
+    fn request(&self, command: &Command) -> Vec<Vec<u8>> {
+        let Command::ReportRun { account, period, recipients } = command;
+        let mut parts = vec![account.uuid().as_bytes().to_vec(), period.as_bytes().to_vec()];
+        parts.extend(recipients.iter().map(|recipient| recipient.as_bytes().to_vec()));
+        parts
+    }
+
+    async fn decide(&self, tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<Option<Decided<Planned>>, Failed> {
+        let Command::ReportRun { account, period, .. } = command;
+        let definition = run::requested(*account);
+        // Two requests for one period get two revisions, whatever their timing.
+        dialect::serialize_on(tx, &[b"report_run", definition.as_bytes(), period.as_bytes()]).await?;
+        let view = view(tx, &ctx.scope, *account, &definition, period).await?;
+        let planned = run::plan(view.as_ref(), command, RunId::new(&*ctx.ids), ctx.now());
+        let planned = planned.map_err(|r| WriteError::Refused(ChangeError::Refused(r)))?;
+        Ok(Some(Decided { plan: planned.plan.clone(), path: planned.run.path.clone(), write: planned }))
+    }
+
+    async fn write(&self, tx: &mut Tx, _: &Ctx, _: ChangeId, planned: Planned) -> Result<Written, DbError> {
+        insert(tx, &planned.run, &planned.recipients).await?;
+        Ok(Written::default())
+    }
 }
 
 /// The account as far as `scope` sees it, and what was run before.
@@ -104,12 +106,4 @@ pub(crate) async fn insert(tx: &mut Tx, run: &ReportRun, recipients: &[String]) 
         .bind(run.provisional).bind(recipients).bind(run.created_at.0)
         .execute(c).await.map(|done| done.rows_affected()))?;
     Ok(rows == 1)
-}
-
-fn hash(command: &Command) -> change::Hash {
-    let Command::ReportRun { account, period, recipients } = command;
-    let account = account.uuid();
-    let mut parts: Vec<&[u8]> = vec![command.name().as_bytes(), account.as_bytes(), period.as_bytes()];
-    parts.extend(recipients.iter().map(String::as_bytes));
-    change::hash_request(&parts)
 }

@@ -1,7 +1,7 @@
 //! What every mutation commits beside its rows: audit entry with hash chain, change event, idempotency answer.
 //!
 //! In a write transaction: [`replay`] first; then load the view, plan, [`check_expected`], write the rows; [`record`]
-//! last. The chain: the hash of an entry covers the hash before it and every field, so a changed, missing or inserted
+//! last. [`crate::pipeline`] does so for every folder. The chain: the hash of an entry covers the hash before it and every field, so a changed, missing or inserted
 //! entry is found by [`verify_audit`]. Plans, and so audit and answers, hold no secrets; a replay never repeats one.
 
 use model::change::{ChangeError, CommitOptions, Committed, IdempotencyKey, Plan, Refusal, RefusalCode};
@@ -130,19 +130,12 @@ pub struct Entry<'a> {
     pub events: &'a [StoreEvent],
 }
 
-/// Writes audit entry, event and answer. The counter rows stay locked until the transaction ends: call it last.
+/// Writes audit entry, event and answer of a change; its number was drawn before its rows were written. The counter rows
+/// stay locked until the transaction ends: call it last.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn record(tx: &mut Tx, ctx: &Ctx, entry: Entry<'_>) -> Result<ChangeId, DbError> {
-    record_as(tx, ctx, ChangeId::new(&*ctx.ids), entry).await
-}
-
-/// As [`record`], for a change whose rows carry its number: it was drawn before they were written.
-///
-/// # Errors
-/// When the database fails.
-pub async fn record_as(tx: &mut Tx, ctx: &Ctx, change: ChangeId, entry: Entry<'_>) -> Result<ChangeId, DbError> {
+pub async fn record(tx: &mut Tx, ctx: &Ctx, change: ChangeId, entry: Entry<'_>) -> Result<(), DbError> {
     let now = ctx.now();
     if let Some(key) = entry.key {
         let answer = serde_json::to_string(&AnswerRef { plan: entry.plan });
@@ -181,7 +174,7 @@ pub async fn record_as(tx: &mut Tx, ctx: &Ctx, change: ChangeId, entry: Entry<'_
     for event in entry.events {
         feed::append(tx, now, event).await?;
     }
-    Ok(change)
+    Ok(())
 }
 
 /// Deletes stored answers older than `before`: a client repeats within hours. Gives how many.

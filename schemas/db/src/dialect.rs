@@ -12,13 +12,13 @@ const BINDS_MAX: usize = 32_766;
 /// Rows of one statement. Beyond about five hundred nothing is gained; the bound keeps the statement's text short.
 const ROWS_MAX: usize = 1_024;
 
-/// Holds a name until the transaction ends, so that two with the same name run one after the other. SQLite has one
-/// writer: nothing to do there.
+/// Holds a name until the transaction ends, so that two writers with the same name run one after the other. SQLite has
+/// one writer, and a reader holds nothing: nothing to do there.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn serialize_on(tx: &mut Tx, parts: &[&[u8]]) -> Result<(), DbError> {
-    if let Tx::Postgres(transaction, _) = tx {
+    if let Tx::Postgres(transaction, true) = tx {
         let mut hash = Sha256::new();
         for part in parts {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

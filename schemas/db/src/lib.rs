@@ -6,8 +6,7 @@
 //! calls or money; know a table of one folder. Each `store` crate brings its own statements ([`statements!`]).
 //!
 //! A store method is: `db.write(move |tx| Box::pin(async move { load the view; decide; write; append the event }))`.
-//! A mutation asks [`change::replay`] first and ends with [`change::record`]; a consumer of a feed ends with
-//! [`cursor::advance`]. Rows of [`counter`] are locked last, in the order `rated`, `audit`, `event`, so that no two
+//! Mutations go through [`pipeline`]; a consumer of a feed ends with [`cursor::advance`]. Rows of [`counter`] are locked last, in the order `rated`, `audit`, `event`, so that no two
 //! transactions wait for each other and nobody waits for them long.
 
 pub mod backup;
@@ -21,6 +20,7 @@ pub mod journal;
 pub mod lease;
 pub mod node;
 pub mod outbox;
+pub mod pipeline;
 pub mod retention;
 pub mod store;
 pub mod system;

@@ -100,7 +100,9 @@ mod contract {
                     path: &path,
                     events: &events,
                 };
-                Ok((change::record(tx, &ctx, entry).await?, false))
+                let change = model::id::ChangeId::new(&*ctx.ids);
+                change::record(tx, &ctx, change, entry).await?;
+                Ok((change, false))
             })
         })
         .await
