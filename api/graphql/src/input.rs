@@ -161,6 +161,13 @@ pub struct DialPlanInput {
     international_prefix: String,
 }
 
+impl From<DialPlanInput> for provisioning::resource::DialPlan {
+    fn from(input: DialPlanInput) -> Self {
+        let DialPlanInput { country_code, national_prefix, international_prefix } = input;
+        Self { country_code, national_prefix, international_prefix }
+    }
+}
+
 /// A SIP domain of a customer.
 #[derive(InputObject)]
 pub struct DomainCreateInput {
@@ -178,11 +185,7 @@ impl Input for DomainCreateInput {
         Ok(Provisioning::DomainCreate {
             account: id(ResourceKind::Account, "accountId", &self.account_id)?,
             name: text("name", &self.name)?,
-            dial_plan: provisioning::resource::DialPlan {
-                country_code: self.dial_plan.country_code,
-                national_prefix: self.dial_plan.national_prefix,
-                international_prefix: self.dial_plan.international_prefix,
-            },
+            dial_plan: self.dial_plan.into(),
         })
     }
 }
@@ -201,6 +204,81 @@ impl Input for SiteCreateInput {
     fn command(self) -> Result<Provisioning, Refusal> {
         let account = id(ResourceKind::Account, "accountId", &self.account_id)?;
         Ok(Provisioning::SiteCreate { account, name: self.name })
+    }
+}
+
+/// Changes of a domain. Its name stays: credentials are bound to it.
+#[derive(InputObject)]
+pub struct DomainUpdateInput {
+    /// Which domain.
+    id: ID,
+    /// How dialled digits become E.164.
+    dial_plan: DialPlanInput,
+}
+
+impl Input for DomainUpdateInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        let domain = id(ResourceKind::Domain, "id", &self.id)?;
+        Ok(Provisioning::DomainUpdate { id: domain, dial_plan: self.dial_plan.into() })
+    }
+}
+
+/// A domain to be given up.
+#[derive(InputObject)]
+pub struct DomainDeleteInput {
+    /// Which domain.
+    id: ID,
+}
+
+impl Input for DomainDeleteInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        Ok(Provisioning::DomainDelete { id: id(ResourceKind::Domain, "id", &self.id)? })
+    }
+}
+
+/// Changes of a site.
+#[derive(InputObject)]
+pub struct SiteUpdateInput {
+    /// Which site.
+    id: ID,
+    /// Its new name, unique within the customer.
+    name: String,
+}
+
+impl Input for SiteUpdateInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        Ok(Provisioning::SiteUpdate { id: id(ResourceKind::Site, "id", &self.id)?, name: self.name })
+    }
+}
+
+/// A site to be removed.
+#[derive(InputObject)]
+pub struct SiteDeleteInput {
+    /// Which site.
+    id: ID,
+}
+
+impl Input for SiteDeleteInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        Ok(Provisioning::SiteDelete { id: id(ResourceKind::Site, "id", &self.id)? })
+    }
+}
+
+/// A change to be taken back.
+#[derive(InputObject)]
+pub struct ChangeRevertInput {
+    /// Which change: the `changeId` that a mutation answered, or an identifier of the query `changes`.
+    change_id: ID,
+}
+
+impl Input for ChangeRevertInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        Ok(Provisioning::ChangeRevert { change: id(ResourceKind::Change, "changeId", &self.change_id)? })
     }
 }
 

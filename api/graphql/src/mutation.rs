@@ -111,6 +111,11 @@ named_by_their_plan!(
     TrunkUpdateInput,
     TokenIssueInput,
     TokenRevokeInput,
+    ChangeRevertInput,
+    DomainUpdateInput,
+    DomainDeleteInput,
+    SiteUpdateInput,
+    SiteDeleteInput,
     TariffCreateInput,
     TariffAssignInput,
     StreamCreateInput,
@@ -129,6 +134,14 @@ mutations! {
     domain_create(DomainCreateInput) provisioning_change ProvisioningWrite;
     /// Makes a site of a customer.
     site_create(SiteCreateInput) provisioning_change ProvisioningWrite;
+    /// Changes how a domain reads dialled digits.
+    domain_update(DomainUpdateInput) provisioning_change ProvisioningWrite;
+    /// Gives up a domain without subscribers; its name is free again.
+    domain_delete(DomainDeleteInput) provisioning_change ProvisioningWrite;
+    /// Changes a site.
+    site_update(SiteUpdateInput) provisioning_change ProvisioningWrite;
+    /// Removes a site where no subscriber sits.
+    site_delete(SiteDeleteInput) provisioning_change ProvisioningWrite;
     /// Makes a subscriber in a domain.
     subscriber_create(SubscriberCreateInput) provisioning_change ProvisioningWrite;
     /// Changes a subscriber.
@@ -151,6 +164,8 @@ mutations! {
     token_issue(TokenIssueInput) provisioning_change TokenWrite;
     /// Ends an API token at once. Cannot be taken back.
     token_revoke(TokenRevokeInput) provisioning_change TokenWrite;
+    /// Takes a change back, as far as nothing was built on it. It is a change itself, and can be taken back in its turn.
+    change_revert(ChangeRevertInput) provisioning_change ProvisioningWrite;
     /// Makes a tariff with its rates.
     tariff_create(TariffCreateInput) billing_change BillingWrite;
     /// Assigns a tariff for a time.

@@ -54,7 +54,9 @@ impl From<Refusal> for UserError {
 /// are joined in camel case.
 fn input_field(field: &str) -> String {
     match field {
-        "parent" | "account" | "domain" | "site" | "subscriber" | "trunk" | "tariff" | "stream" => format!("{field}Id"),
+        "parent" | "account" | "domain" | "site" | "subscriber" | "trunk" | "tariff" | "stream" | "change" => {
+            format!("{field}Id")
+        }
         "file" => "id".to_owned(),
         _ => {
             let path = field.replace('[', ".").replace(']', "");
@@ -177,7 +179,7 @@ impl ChangePayload {
         let subject = created.or_else(|| effects.first()).map(|effect| effect.resource);
         Self {
             id: named.or_else(|| subject.map(|subject| global(subject.kind, subject.id))),
-            change_id: Some(ID(committed.change.to_string())),
+            change_id: Some(global(change::ResourceKind::Change, committed.change)),
             replayed: committed.replayed,
             plan: Some(committed.plan.into()),
             revealed_secret: committed.revealed.map(|secret| secret.expose().clone()),
@@ -233,11 +235,16 @@ mod tests {
     #[test]
     fn every_field_of_a_refusal_is_one_of_the_input() {
         let sdl = crate::sdl();
-        let inputs: [(&str, &[&str]); 23] = [
+        let inputs: [(&str, &[&str]); 28] = [
             ("AccountCreate", &["parent", "kind", "name", "timezone", "callLimit", "subscriberQuota"]),
             ("AccountUpdate", &["id", "name", "callLimit", "subscriberQuota", "enabled"]),
             ("DomainCreate", &["account", "name", "dialPlan.countryCode"]),
             ("SiteCreate", &["account", "name"]),
+            ("DomainUpdate", &["id", "dialPlan.countryCode"]),
+            ("DomainDelete", &["id"]),
+            ("SiteUpdate", &["id", "name"]),
+            ("SiteDelete", &["id"]),
+            ("ChangeRevert", &["change"]),
             ("SubscriberCreate", &["domain", "site", "username", "extension", "password", "displayName", "callLimit"]),
             ("SubscriberUpdate", &["id", "site", "extension", "displayName", "callLimit"]),
             ("SubscriberPasswordSet", &["id", "password"]),

@@ -6,6 +6,7 @@ use async_graphql::{Context, ID, Object, Result, SimpleObject};
 use model::actor::Permission as Right;
 use model::change::ResourceKind;
 use model::ctx::Ctx;
+use provisioning::port::AuditFilter;
 use reports::resource::Subject;
 
 use crate::argument::{
@@ -14,11 +15,10 @@ use crate::argument::{
 use crate::error;
 use crate::object::billing::{LedgerBalance, RatedUsage, Suspense, TariffAssignment, Usage};
 use crate::object::fault::alarm_key;
-use crate::object::provisioning::AuditEntry;
 use crate::object::reports::PerformanceInterval;
 use crate::object::{
-    Account, Alarm, BillingFile, Domain, Node, Number, ReportRun, Site, Stream, Subscriber, Tariff, Token, Trunk,
-    global,
+    Account, Alarm, BillingFile, Change, Domain, Node, Number, ReportRun, Site, Stream, Subscriber, Tariff, Token,
+    Trunk, global,
 };
 use crate::scalar::{Permission, Timestamp};
 use crate::schema::GraphqlDeps;
@@ -169,17 +169,22 @@ impl Query {
         Ok(connection(page, later))
     }
 
-    /// The audit trail, oldest first.
+    /// The changes that were made, at and below an account or all within reach: the audit trail. The newest first, or
+    /// from the first one on.
     #[graphql(complexity = "page_complexity(first, child_complexity)")]
-    async fn audit(
+    async fn changes(
         &self,
         context: &Context<'_>,
+        account_id: Option<ID>,
+        #[graphql(default = false)] oldest_first: bool,
         #[graphql(default = 50)] first: u32,
         after: Option<String>,
-    ) -> Result<Connection<String, AuditEntry>> {
+    ) -> Result<Connection<String, Change>> {
         let ctx = allowed(context, Right::AuditRead)?;
+        let account = filter(ResourceKind::Account, "accountId", account_id)?;
         let (page, later) = (page(first, after.clone())?, after.is_some());
-        let page = deps(context)?.provisioning.audit_list(ctx, page).await.map_err(error::read)?;
+        let filter = AuditFilter { account, oldest_first };
+        let page = deps(context)?.provisioning.audit_list(ctx, filter, page).await.map_err(error::read)?;
         Ok(connection(page, later))
     }
 
@@ -390,6 +395,7 @@ const fn read_permission(kind: ResourceKind) -> Right {
         }
         ResourceKind::Alarm | ResourceKind::NotificationTarget => Right::AlarmRead,
         ResourceKind::ReportRun => Right::ReportRead,
+        ResourceKind::Change => Right::AuditRead,
     }
 }
 
@@ -412,6 +418,7 @@ async fn node(deps: &GraphqlDeps, ctx: &Ctx, kind: ResourceKind, key: &str) -> R
         ResourceKind::Stream => get!(billing.stream_get, Stream),
         ResourceKind::BillingFile => get!(billing.file_get, BillingFile),
         ResourceKind::ReportRun => get!(reports.run_get, ReportRun),
+        ResourceKind::Change => get!(provisioning.audit_get, Change),
         ResourceKind::Alarm => {
             let Some((name, number)) = alarm_key(key) else { return Ok(None) };
             let found = deps.fault.alarm_get(ctx, &name, number).await;

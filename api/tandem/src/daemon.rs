@@ -162,7 +162,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     spawn_reports(&mut workers, &config, &reports, installation, &node)?;
     spawn_alarms(&mut workers, &alarms, &sender, &store, &clock);
     spawn_registrations(&mut workers, &node_reports, &provisioning);
-    spawn_pruning(&mut workers, &config, &store, &alarms, &clock);
+    spawn_pruning(&mut workers, &config, &store, &provisioning, &alarms, &clock);
     storage.spawn(&mut workers, &config, &store, &node_db, &clock);
     spawn_storage_alarms(&mut workers, &config, &storage, &alarms, &journal, &clock);
     let left_out = directory.left_out();
@@ -512,12 +512,15 @@ fn spawn_pruning(
     workers: &mut Workers,
     config: &Config,
     store: &Db,
+    provisioning: &Arc<provisioning_store::ProvisioningStore>,
     alarms: &fault_store::NodeAlarms,
     clock: &Arc<dyn Clock>,
 ) {
     const DAY_MS: i64 = 86_400_000;
     /// Days that the answer to an idempotency key is kept: a client repeats within hours.
     const ANSWER_DAYS: i64 = 7;
+    /// Days that the credentials of a removed subscriber are kept, for who takes the removal back.
+    const CREDENTIAL_DAYS: i64 = 90;
     let retention_ms = i64::from(config.node.journal_retention_days) * DAY_MS;
     let (dir, source) = (config.node.data_dir.clone(), db::cursor::journal_source(&config.node.name));
     let (journal_store, journal_clock) = (store.clone(), Arc::clone(clock));
@@ -532,13 +535,16 @@ fn spawn_pruning(
         }
     });
     let (store, alarms, clock) = (store.clone(), alarms.clone(), Arc::clone(clock));
+    let provisioning = Arc::clone(provisioning);
     workers.spawn("store_pruning", PRUNE_PERIOD, None::<watch::Receiver<()>>, move || {
         let (store, alarms, now) = (store.clone(), alarms.clone(), clock.now().utc);
+        let provisioning = Arc::clone(&provisioning);
         async move {
             let before = now.plus_ms(-retention_ms);
             alarms.prune(before).await?;
             let expected = [reports_store::CONSUMER];
             db::retention::prune(&store, &expected, now.plus_ms(-ANSWER_DAYS * DAY_MS), before).await?;
+            provisioning.forget_credentials(now.plus_ms(-CREDENTIAL_DAYS * DAY_MS)).await?;
             Ok(Step::Idle)
         }
     });

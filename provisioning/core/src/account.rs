@@ -56,7 +56,7 @@ pub(crate) fn create(case: &mut Case<'_>, command: &Command) {
     if above.kind == AccountKind::Customer {
         case.invalid("parent", "a customer has no accounts below it", "name a reseller or the provider");
     }
-    case.check_taken(Taken::Name);
+    case.check_taken(None, Taken::Name);
     let id = AccountId::new(&*case.ctx.ids);
     let path = match above.path.child(id) {
         Ok(path) => path,
@@ -87,35 +87,15 @@ pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
         return case.missing("id", "account", id);
     };
     case.looked_at(ResourceKind::Account, before.id.uuid(), before.revision);
-    let limits = call_limit.is_some() || subscriber_quota.is_some() || enabled.is_some();
-    if name.is_none() && !limits {
+    let asked = [
+        ("callLimit", call_limit.is_some()),
+        ("subscriberQuota", subscriber_quota.is_some()),
+        ("enabled", enabled.is_some()),
+    ];
+    if name.is_none() && asked.iter().all(|(_, is_asked)| !is_asked) {
         case.invalid("", "no field is to change", "send at least one field");
     }
-    // Who is held by a limit must not be the one who lifts it.
-    let is_above = match case.view.ancestry.iter().rev().nth(1) {
-        Some(parent) => case.ctx.scope.contains(&parent.path),
-        None => before.parent.is_none(),
-    };
-    if limits && !is_above {
-        let message = "the limits of an account, and whether it is enabled, are set by the account above it";
-        let asked = [
-            ("callLimit", call_limit.is_some()),
-            ("subscriberQuota", subscriber_quota.is_some()),
-            ("enabled", enabled.is_some()),
-        ];
-        for (field, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
-            case.refuse(RefusalCode::Forbidden, field, message, "ask the account above");
-        }
-    }
-    if let Some(name) = name {
-        case.check_name("name", name, 1);
-        case.check_taken(Taken::Name);
-    }
-    check_limits(case, call_limit.flatten(), subscriber_quota.flatten());
-    if subscriber_quota.flatten().is_some_and(|quota| quota < before.subscriber_count) {
-        let message = format!("there are {} subscribers at and below this account", before.subscriber_count);
-        case.refuse(RefusalCode::QuotaExceeded, "subscriberQuota", &message, "send no less, or remove some first");
-    }
+    check_authority(case, before, asked);
     let after = Account {
         name: name.clone().unwrap_or_else(|| before.name.clone()),
         call_limit: call_limit.unwrap_or(before.call_limit),
@@ -124,8 +104,48 @@ pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
         revision: case.next_revision(before.revision),
         ..before.clone()
     };
+    replaced(case, before, &after);
+}
+
+/// The account is as it was before a change that is taken back.
+pub(crate) fn restored(case: &mut Case<'_>, before: &Account, after: &Account) {
+    let changed = [
+        ("callLimit", before.call_limit != after.call_limit),
+        ("subscriberQuota", before.subscriber_quota != after.subscriber_quota),
+        ("enabled", before.enabled != after.enabled),
+    ];
+    check_authority(case, before, changed);
+    replaced(case, before, after);
+}
+
+/// Who is held by a limit must not be the one who lifts it.
+fn check_authority(case: &mut Case<'_>, account: &Account, asked: [(&'static str, bool); 3]) {
+    let is_above = match case.view.ancestry.iter().rev().nth(1) {
+        Some(parent) => case.ctx.scope.contains(&parent.path),
+        None => account.parent.is_none(),
+    };
+    if is_above {
+        return;
+    }
+    let message = "the limits of an account, and whether it is enabled, are set by the account above it";
+    for (field, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
+        case.refuse(RefusalCode::Forbidden, field, message, "ask the account above");
+    }
+}
+
+fn replaced(case: &mut Case<'_>, before: &Account, after: &Account) {
+    if after.name != before.name {
+        case.check_name("name", &after.name, 1);
+        case.check_taken(Some(after.id.uuid()), Taken::Name);
+    }
+    check_limits(case, after.call_limit, after.subscriber_quota);
+    let is_new = after.subscriber_quota != before.subscriber_quota;
+    if is_new && after.subscriber_quota.is_some_and(|quota| quota < before.subscriber_count) {
+        let message = format!("there are {} subscribers at and below this account", before.subscriber_count);
+        case.refuse(RefusalCode::QuotaExceeded, "subscriberQuota", &message, "send no less, or remove some first");
+    }
     let write = Write::AccountUpdate(after.clone());
-    case.effect((ResourceKind::Account, after.id.uuid()), after.name.clone(), Some(before), Some(&after), write);
+    case.effect((ResourceKind::Account, after.id.uuid()), after.name.clone(), Some(before), Some(after), write);
 }
 
 fn check_timezone(case: &mut Case<'_>, timezone: &str) {

@@ -35,7 +35,11 @@ impl Command {
             Self::DomainCreate { account, name, dial_plan } => {
                 json!({ "account": account, "name": name, "dial_plan": dial_plan })
             }
+            Self::DomainUpdate { id, dial_plan } => json!({ "id": id, "dial_plan": dial_plan }),
+            Self::DomainDelete { id } => json!({ "id": id }),
             Self::SiteCreate { account, name } => json!({ "account": account, "name": name }),
+            Self::SiteUpdate { id, name } => json!({ "id": id, "name": name }),
+            Self::SiteDelete { id } => json!({ "id": id }),
             Self::SubscriberCreate { domain, site, username, display_name, extension, password, call_limit } => {
                 secret = password.as_ref();
                 json!({
@@ -95,6 +99,7 @@ impl Command {
                 "account": account, "name": name, "permissions": permissions.to_string(), "expires_at": expires_at,
             }),
             Self::TokenRevoke { id } => json!({ "id": id }),
+            Self::ChangeRevert { change } => json!({ "change": change }),
         };
         Canonical { fields, secret }
     }

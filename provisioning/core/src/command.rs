@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use model::actor::Permissions;
 use model::domain::SipDomain;
-use model::id::{AccountId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::id::{AccountId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::money::Currency;
 use model::number::{E164, Extension};
 use model::secret::Secret;
@@ -58,8 +58,16 @@ pub enum Command {
     },
     /// A domain of a customer.
     DomainCreate { account: AccountId, name: SipDomain, dial_plan: DialPlan },
+    /// Changes a domain. Its name stays: credentials are bound to it.
+    DomainUpdate { id: DomainId, dial_plan: DialPlan },
+    /// Gives up a domain without subscribers; its name is free again.
+    DomainDelete { id: DomainId },
     /// A site of a customer.
     SiteCreate { account: AccountId, name: String },
+    /// Changes a site.
+    SiteUpdate { id: SiteId, name: String },
+    /// Removes a site where no subscriber sits.
+    SiteDelete { id: SiteId },
     /// A subscriber in a domain. Without a password one is drawn and revealed once.
     SubscriberCreate {
         domain: DomainId,
@@ -113,6 +121,9 @@ pub enum Command {
     TokenIssue { account: AccountId, name: String, permissions: Permissions, expires_at: Option<Timestamp> },
     /// Ends a token at once. Cannot be taken back.
     TokenRevoke { id: TokenId },
+    /// Takes a change back, as far as nothing was built on it: what it created goes, what it removed comes again, what it
+    /// changed is as before. It is a change like any other, and can be taken back in its turn.
+    ChangeRevert { change: ChangeId },
 }
 
 impl Command {
@@ -123,7 +134,11 @@ impl Command {
             Self::AccountCreate { .. } => "account_create",
             Self::AccountUpdate { .. } => "account_update",
             Self::DomainCreate { .. } => "domain_create",
+            Self::DomainUpdate { .. } => "domain_update",
+            Self::DomainDelete { .. } => "domain_delete",
             Self::SiteCreate { .. } => "site_create",
+            Self::SiteUpdate { .. } => "site_update",
+            Self::SiteDelete { .. } => "site_delete",
             Self::SubscriberCreate { .. } => "subscriber_create",
             Self::SubscriberUpdate { .. } => "subscriber_update",
             Self::SubscriberPasswordSet { .. } => "subscriber_password_set",
@@ -135,6 +150,7 @@ impl Command {
             Self::TrunkUpdate { .. } => "trunk_update",
             Self::TokenIssue { .. } => "token_issue",
             Self::TokenRevoke { .. } => "token_revoke",
+            Self::ChangeRevert { .. } => "change_revert",
         }
     }
 }

@@ -10,17 +10,18 @@ use model::change::{
     Effect, EffectKind, Plan, Refusal, RefusalCode, ResourceKind, ResourceRef, ResourceVersion, Reversibility,
 };
 use model::ctx::Ctx;
+use model::id::NumberId;
 use model::money::Currency;
-use model::tenancy::AccountKind;
+use model::tenancy::{AccountKind, AccountPath};
 use model::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::command::Command;
-use crate::resource::{Account, Revision};
+use crate::resource::{Account, Revision, Subscriber};
 use crate::view::{Decision, Taken, View, Write};
-use crate::{account, domain, number, site, subscriber, token, trunk};
+use crate::{account, domain, number, revert, site, subscriber, token, trunk};
 
 /// Decides on `command`. Identifiers of new resources come from `ctx`, so a plan that is committed later has others.
 ///
@@ -37,7 +38,11 @@ pub fn decide(ctx: &Ctx, view: &View, command: &Command) -> Result<Decision, Vec
         Command::AccountCreate { .. } => account::create(&mut case, command),
         Command::AccountUpdate { .. } => account::update(&mut case, command),
         Command::DomainCreate { account, name, dial_plan } => domain::create(&mut case, *account, name, dial_plan),
+        Command::DomainUpdate { id, dial_plan } => domain::update(&mut case, *id, dial_plan),
+        Command::DomainDelete { id } => domain::delete(&mut case, *id),
         Command::SiteCreate { account, name } => site::create(&mut case, *account, name),
+        Command::SiteUpdate { id, name } => site::update(&mut case, *id, name),
+        Command::SiteDelete { id } => site::delete(&mut case, *id),
         Command::SubscriberCreate { .. } => subscriber::create(&mut case, command),
         Command::SubscriberUpdate { .. } => subscriber::update(&mut case, command),
         Command::SubscriberPasswordSet { id, password } => subscriber::password_set(&mut case, *id, password.as_ref()),
@@ -51,6 +56,7 @@ pub fn decide(ctx: &Ctx, view: &View, command: &Command) -> Result<Decision, Vec
             token::issue(&mut case, *account, name, *permissions, *expires_at)
         }
         Command::TokenRevoke { id } => token::revoke(&mut case, *id),
+        Command::ChangeRevert { change } => revert::revert(&mut case, *change),
     }
     case.finish()
 }
@@ -80,6 +86,10 @@ pub(crate) struct Case<'a> {
     pub(crate) ctx: &'a Ctx,
     pub(crate) view: &'a View,
     pub(crate) now: Timestamp,
+    /// Subscribers that this change makes, with where their customer sits.
+    pub(crate) made: Vec<(Subscriber, AccountPath)>,
+    /// Numbers that this change takes from a subscriber.
+    pub(crate) freed: Vec<NumberId>,
     refusals: Vec<Refusal>,
     effects: Vec<Effect>,
     versions: Vec<ResourceVersion>,
@@ -93,6 +103,8 @@ impl<'a> Case<'a> {
             ctx,
             view,
             now: ctx.now(),
+            made: Vec::new(),
+            freed: Vec::new(),
             refusals: Vec::new(),
             effects: Vec::new(),
             versions: Vec::new(),
@@ -115,9 +127,18 @@ impl<'a> Case<'a> {
         self.refuse(RefusalCode::NotFound, field, &message, "look the identifier up in the list");
     }
 
-    pub(crate) fn check_taken(&mut self, taken: Taken) {
-        if self.view.taken.contains(&taken) {
+    /// Whether something else holds what the new object wants, or the object with this identifier.
+    pub(crate) fn check_taken(&mut self, id: Option<Uuid>, taken: Taken) {
+        if self.view.taken.contains(&(id, taken)) {
             self.refusals.push(taken.refusal());
+        }
+    }
+
+    /// A domain or site that is to go must have no subscribers.
+    pub(crate) fn check_empty(&mut self, id: Uuid, what: &str) {
+        if let Some((_, count)) = self.view.populated.iter().find(|(populated, _)| *populated == id) {
+            let message = format!("{count} subscribers are in this {what}");
+            self.refuse(RefusalCode::InUse, "id", &message, "move or remove them first");
         }
     }
 
@@ -235,7 +256,7 @@ pub(crate) mod testing {
 mod tests {
     use model::actor::Permissions;
     use model::id::{AccountId, DomainId, SubscriberId};
-    use model::tenancy::{AccountPath, Scope};
+    use model::tenancy::Scope;
     use proptest::prelude::*;
 
     use super::testing::world;
@@ -276,12 +297,12 @@ mod tests {
             },
             revision: Revision { version: 1, created_at: Timestamp(0), updated_at: Timestamp(0) },
         };
-        (ctx, View { ancestry, domain: Some(domain), ..View::default() })
+        (ctx, View { ancestry, domains: vec![domain], ..View::default() })
     }
 
     fn subscriber_create(view: &View) -> Command {
         Command::SubscriberCreate {
-            domain: view.domain.as_ref().unwrap().id,
+            domain: view.domains[0].id,
             site: None,
             username: "alice".to_owned(),
             display_name: String::new(),
@@ -331,8 +352,8 @@ mod tests {
             revision: subscriber.revision,
         };
         let id: SubscriberId = subscriber.id;
-        view.subscriber = Some(subscriber);
-        view.subscriber_numbers = vec![number.clone()];
+        view.subscribers = vec![(subscriber, view.ancestry[2].path.clone())];
+        view.numbers = vec![number.clone()];
         let decision = decide(&ctx, &view, &Command::SubscriberDelete { id }).unwrap();
         let Write::NumberUpdate(free) = &decision.writes[0] else { panic!("{:?}", decision.writes) };
         assert_eq!((free.subscriber, free.revision.version), (None, number.revision.version + 1));

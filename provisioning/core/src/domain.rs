@@ -16,7 +16,7 @@ const PREFIX_MAX: usize = 8;
 pub(crate) fn create(case: &mut Case<'_>, account: AccountId, name: &SipDomain, dial_plan: &DialPlan) {
     check_dial_plan(case, dial_plan);
     let Some(customer) = case.customer("account", "domain") else { return case.missing("account", "account", account) };
-    case.check_taken(Taken::Domain);
+    case.check_taken(None, Taken::Domain);
     let id = DomainId::new(&*case.ctx.ids);
     let domain = Domain {
         id,
@@ -25,9 +25,50 @@ pub(crate) fn create(case: &mut Case<'_>, account: AccountId, name: &SipDomain, 
         dial_plan: dial_plan.clone(),
         revision: case.first_revision(),
     };
-    case.is_final("a domain is never removed: credentials are bound to its name");
     let write = Write::DomainInsert(domain.clone());
     case.effect((ResourceKind::Domain, id.uuid()), name.as_str(), None, Some(&domain), write);
+}
+
+pub(crate) fn update(case: &mut Case<'_>, id: DomainId, dial_plan: &DialPlan) {
+    let Some(before) = named(case, id) else { return };
+    let after =
+        Domain { dial_plan: dial_plan.clone(), revision: case.next_revision(before.revision), ..before.clone() };
+    replaced(case, before, &after);
+}
+
+pub(crate) fn delete(case: &mut Case<'_>, id: DomainId) {
+    let Some(before) = named(case, id) else { return };
+    removed(case, before);
+}
+
+/// The domain is as `after` from now on.
+pub(crate) fn replaced(case: &mut Case<'_>, before: &Domain, after: &Domain) {
+    check_dial_plan(case, &after.dial_plan);
+    let write = Write::DomainUpdate(after.clone());
+    case.effect((ResourceKind::Domain, after.id.uuid()), after.name.as_str(), Some(before), Some(after), write);
+}
+
+/// The domain goes.
+pub(crate) fn removed(case: &mut Case<'_>, before: &Domain) {
+    case.check_empty(before.id.uuid(), "domain");
+    let write = Write::DomainDelete(before.id, before.revision.version);
+    case.effect((ResourceKind::Domain, before.id.uuid()), before.name.as_str(), Some(before), None, write);
+}
+
+/// The domain, which was removed, comes again.
+pub(crate) fn remade(case: &mut Case<'_>, domain: &Domain) {
+    case.check_taken(Some(domain.id.uuid()), Taken::Domain);
+    let write = Write::DomainInsert(domain.clone());
+    case.effect((ResourceKind::Domain, domain.id.uuid()), domain.name.as_str(), None, Some(domain), write);
+}
+
+fn named<'a>(case: &mut Case<'a>, id: DomainId) -> Option<&'a Domain> {
+    let Some(domain) = case.view.domain(id).filter(|_| case.owner().is_some()) else {
+        case.missing("id", "domain", id);
+        return None;
+    };
+    case.looked_at(ResourceKind::Domain, domain.id.uuid(), domain.revision);
+    Some(domain)
 }
 
 fn check_dial_plan(case: &mut Case<'_>, plan: &DialPlan) {

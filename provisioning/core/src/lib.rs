@@ -16,6 +16,7 @@ mod label;
 mod number;
 pub mod port;
 pub mod resource;
+mod revert;
 mod site;
 mod subscriber;
 mod token;

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use model::actor::Actor;
-use model::change::ResourceRef;
+use model::change::{Plan, ResourceRef};
 use model::ctx::Ctx;
-use model::id::{AccountId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::id::{AccountId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::page::{Page, PageRequest, ReadError};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
 use model::time::Timestamp;
-use serde_json::Value;
 
 use crate::resource::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
 
@@ -71,8 +70,23 @@ pub trait Queries: Send + Sync {
         account: Option<AccountId>,
         page: PageRequest,
     ) -> Result<Page<Token>, ReadError>;
-    /// The audit trail, oldest first.
-    async fn audit_list(&self, ctx: &Ctx, page: PageRequest) -> Result<Page<AuditEntry>, ReadError>;
+    async fn audit_get(&self, ctx: &Ctx, change: ChangeId) -> Result<Option<AuditEntry>, ReadError>;
+    /// The audit trail.
+    async fn audit_list(
+        &self,
+        ctx: &Ctx,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, ReadError>;
+}
+
+/// Which entries of the audit trail, and in which order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Changes at and below this account; none: in the whole scope.
+    pub account: Option<AccountId>,
+    /// From the first one on, to follow the trail; else the newest first.
+    pub oldest_first: bool,
 }
 
 /// One entry of the audit trail.
@@ -81,7 +95,7 @@ pub struct AuditEntry {
     /// Dense number in the installation.
     pub sequence: i64,
     /// The change set.
-    pub change: model::id::ChangeId,
+    pub change: ChangeId,
     /// When.
     pub at: Timestamp,
     /// The account whose subtree was changed.
@@ -93,7 +107,9 @@ pub struct AuditEntry {
     /// The command.
     pub command: String,
     /// What was done: the plan, without secrets.
-    pub plan: Value,
+    pub plan: Plan,
+    /// The change by which it is taken back.
+    pub reverted_by: Option<ChangeId>,
     /// SHA-256 that chains this entry to the one before.
     pub hash: Vec<u8>,
 }

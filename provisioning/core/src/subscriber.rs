@@ -20,14 +20,14 @@ pub(crate) fn create(case: &mut Case<'_>, command: &Command) {
     if let Some(password) = password {
         case.check_password("password", password);
     }
-    let (Some(in_domain), Some(customer)) = (&case.view.domain, case.owner()) else {
+    let (Some(in_domain), Some(customer)) = (case.view.domain(*domain), case.owner()) else {
         return case.missing("domain", "domain", domain);
     };
     case.looked_at(ResourceKind::Domain, in_domain.id.uuid(), in_domain.revision);
     check_site(case, *site, customer.id);
     check_quota(case);
-    case.check_taken(Taken::Username);
-    case.check_taken(Taken::Extension);
+    case.check_taken(None, Taken::Username);
+    case.check_taken(None, Taken::Extension);
     let id = SubscriberId::new(&*case.ctx.ids);
     let subscriber = Subscriber {
         id,
@@ -53,12 +53,6 @@ pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
     if display_name.is_none() && site.is_none() && extension.is_none() && call_limit.is_none() && enabled.is_none() {
         case.invalid("", "no field is to change", "send at least one field");
     }
-    if let Some(name) = display_name {
-        case.check_name("displayName", name, 0);
-    }
-    case.check_call_limit(call_limit.flatten());
-    check_site(case, site.flatten(), before.account);
-    case.check_taken(Taken::Extension);
     let after = Subscriber {
         display_name: display_name.clone().unwrap_or_else(|| before.display_name.clone()),
         site: site.unwrap_or(before.site),
@@ -68,7 +62,7 @@ pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
         revision: case.next_revision(before.revision),
         ..before.clone()
     };
-    changed(case, before, &after, domain, Write::SubscriberUpdate(after.clone()));
+    replaced(case, before, &after, domain);
 }
 
 pub(crate) fn password_set(case: &mut Case<'_>, id: SubscriberId, password: Option<&Secret<String>>) {
@@ -84,14 +78,31 @@ pub(crate) fn password_set(case: &mut Case<'_>, id: SubscriberId, password: Opti
 
 pub(crate) fn delete(case: &mut Case<'_>, id: SubscriberId) {
     let Some((before, domain)) = named(case, id) else { return };
-    for number in &case.view.subscriber_numbers {
+    for number in case.view.numbers.iter().filter(|number| number.subscriber == Some(id)) {
         case.looked_at(ResourceKind::Number, number.id.uuid(), number.revision);
         let free = Number { subscriber: None, revision: case.next_revision(number.revision), ..number.clone() };
         let write = Write::NumberUpdate(free.clone());
         let resource = (ResourceKind::Number, number.id.uuid());
         case.effect(resource, number.e164.to_string(), Some(number), Some(&free), write);
     }
-    case.is_final("its credentials are gone with it");
+    removed(case, before, domain);
+}
+
+/// The subscriber is as `after` from now on, with the credentials that it has.
+pub(crate) fn replaced(case: &mut Case<'_>, before: &Subscriber, after: &Subscriber, domain: &Domain) {
+    if after.display_name != before.display_name {
+        case.check_name("displayName", &after.display_name, 0);
+    }
+    case.check_call_limit(after.call_limit);
+    if after.site != before.site {
+        check_site(case, after.site, after.account);
+    }
+    case.check_taken(Some(after.id.uuid()), Taken::Extension);
+    changed(case, before, after, domain, Write::SubscriberUpdate(after.clone()));
+}
+
+/// The subscriber goes.
+pub(crate) fn removed(case: &mut Case<'_>, before: &Subscriber, domain: &Domain) {
     let write = Write::SubscriberDelete(before.id, before.revision.version);
     let resource = (ResourceKind::Subscriber, before.id.uuid());
     case.effect(resource, address_of_record(before, domain), Some(before), None, write);
@@ -100,9 +111,27 @@ pub(crate) fn delete(case: &mut Case<'_>, id: SubscriberId) {
     }
 }
 
+/// The subscriber, which was removed, comes again, with the credentials that were kept.
+pub(crate) fn remade(case: &mut Case<'_>, subscriber: &Subscriber, domain: &Domain) {
+    check_site(case, subscriber.site, subscriber.account);
+    check_quota(case);
+    let id = subscriber.id.uuid();
+    case.check_taken(Some(id), Taken::Username);
+    case.check_taken(Some(id), Taken::Extension);
+    let write = Write::SubscriberRestore(subscriber.clone());
+    let name = address_of_record(subscriber, domain);
+    case.effect((ResourceKind::Subscriber, id), name, None, Some(subscriber), write);
+    if let Some(customer) = case.view.ancestry.last() {
+        case.write(Write::SubscriberCount { path: customer.path.clone(), delta: 1 });
+        case.made.push((subscriber.clone(), customer.path.clone()));
+    }
+}
+
 fn named<'a>(case: &mut Case<'a>, id: SubscriberId) -> Option<(&'a Subscriber, &'a Domain)> {
     let view = case.view;
-    let found = view.subscriber.as_ref().zip(view.domain.as_ref()).filter(|_| case.owner().is_some());
+    let found = view.subscriber(id).map(|(subscriber, _)| subscriber);
+    let found = found.and_then(|subscriber| Some((subscriber, view.domain(subscriber.domain)?)));
+    let found = found.filter(|_| case.owner().is_some());
     match found {
         Some((subscriber, _)) => {
             case.looked_at(ResourceKind::Subscriber, subscriber.id.uuid(), subscriber.revision);
@@ -119,7 +148,7 @@ fn changed(case: &mut Case<'_>, before: &Subscriber, after: &Subscriber, domain:
 
 fn check_site(case: &mut Case<'_>, site: Option<SiteId>, customer: AccountId) {
     let Some(id) = site else { return };
-    match case.view.site.as_ref().filter(|site| site.id == id && site.account == customer) {
+    match case.view.site(id).filter(|site| site.account == customer) {
         Some(site) => case.looked_at(ResourceKind::Site, site.id.uuid(), site.revision),
         None => case.missing("site", "site at this customer", id),
     }

@@ -36,7 +36,8 @@ pub(crate) fn issue(
         case.refuse(RefusalCode::Forbidden, "expiresAt", &message, "let it end no later than yours");
     }
     let Some(owner) = case.owner() else { return case.missing("account", "account", account) };
-    case.check_taken(Taken::Name);
+    case.check_taken(None, Taken::Name);
+    case.is_final("a token stays in the list: revoke it");
     issued(case, owner.id, name, permissions, expires_at);
 }
 
@@ -65,7 +66,7 @@ pub(crate) fn revoke(case: &mut Case<'_>, id: TokenId) {
     // A disabled account must not keep anybody from revoking its tokens, so `owner` is not asked.
     let in_scope = |account: &crate::resource::Account| case.ctx.scope.contains(&account.path);
     let view = case.view;
-    let Some(before) = view.token.as_ref().filter(|_| view.ancestry.last().is_some_and(in_scope)) else {
+    let Some(before) = view.token(id).filter(|_| view.ancestry.last().is_some_and(in_scope)) else {
         return case.missing("id", "token", id);
     };
     case.looked_at(ResourceKind::Token, before.id.uuid(), before.revision);

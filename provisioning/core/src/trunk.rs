@@ -42,8 +42,8 @@ pub(crate) fn create(case: &mut Case<'_>, command: &Command) {
         check_secret(case, credentials.password.expose());
     }
     let Some(owner) = case.owner() else { return case.missing("account", "account", account) };
-    case.check_taken(Taken::Name);
-    case.check_taken(Taken::Address);
+    case.check_taken(None, Taken::Name);
+    case.check_taken(None, Taken::Address);
     let id = TrunkId::new(&*case.ctx.ids);
     let trunk = Trunk {
         id,
@@ -67,7 +67,7 @@ pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
     let Command::TrunkUpdate { id, registration, call_limit, priority, keepalive_ms, enabled } = command else {
         return;
     };
-    let Some(before) = case.view.trunk.as_ref().filter(|_| case.owner().is_some()) else {
+    let Some(before) = case.view.trunk(*id).filter(|_| case.owner().is_some()) else {
         return case.missing("id", "trunk", id);
     };
     case.looked_at(ResourceKind::Trunk, before.id.uuid(), before.revision);
@@ -75,8 +75,6 @@ pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
     if unchanged && registration.is_none() {
         case.invalid("", "no field is to change", "send at least one field");
     }
-    case.check_call_limit(call_limit.flatten());
-    check_keepalive(case, keepalive_ms.unwrap_or(before.keepalive_ms));
     let registration = match registration {
         Some(given) => given.as_ref().map(|given| registered(case, given, before.username.as_deref())),
         None => before.registration.clone(),
@@ -90,8 +88,15 @@ pub(crate) fn update(case: &mut Case<'_>, command: &Command) {
         revision: case.next_revision(before.revision),
         ..before.clone()
     };
+    replaced(case, before, &after);
+}
+
+/// The trunk is as `after` from now on, with the credentials that it has.
+pub(crate) fn replaced(case: &mut Case<'_>, before: &Trunk, after: &Trunk) {
+    case.check_call_limit(after.call_limit);
+    check_keepalive(case, after.keepalive_ms);
     let write = Write::TrunkUpdate(after.clone());
-    case.effect((ResourceKind::Trunk, after.id.uuid()), after.name.clone(), Some(before), Some(&after), write);
+    case.effect((ResourceKind::Trunk, after.id.uuid()), after.name.clone(), Some(before), Some(after), write);
 }
 
 /// The peer chose its password, so it may be short; what cannot be typed is a mistake.

@@ -2,37 +2,105 @@
 
 use model::change::{Plan, Refusal, RefusalCode};
 use model::domain::SipDomain;
-use model::id::{NumberId, SubscriberId};
+use model::id::{ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
+use uuid::Uuid;
 
 use crate::resource::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
 
 /// What the store knows of the objects that a command names. What lies outside the caller's scope is left out, as if
 /// it did not exist; only the accounts above the owner are there, since their quotas count.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct View {
     /// From the provider down to the account that the command is about (the owner of the object), in the order of the
     /// path. Empty when that account is missing.
     pub ancestry: Vec<Account>,
-    /// The domain that is named, or that of the subscriber.
-    pub domain: Option<Domain>,
-    /// The site that is named.
-    pub site: Option<Site>,
-    /// The subscriber that is named.
-    pub subscriber: Option<Subscriber>,
-    /// Where the customer of that subscriber sits.
-    pub subscriber_path: Option<AccountPath>,
-    /// Its numbers, when it is to go.
-    pub subscriber_numbers: Vec<Number>,
-    /// The number that is named.
-    pub number: Option<Number>,
-    /// The trunk that is named.
-    pub trunk: Option<Trunk>,
-    /// The token that is named.
-    pub token: Option<Token>,
-    /// What the command wants and something else holds, in or out of scope.
-    pub taken: Vec<Taken>,
+    /// Domains that are named, and those of the subscribers.
+    pub domains: Vec<Domain>,
+    /// Sites that are named.
+    pub sites: Vec<Site>,
+    /// Subscribers that are named, each with where its customer sits.
+    pub subscribers: Vec<(Subscriber, AccountPath)>,
+    /// Numbers that are named, and those of a subscriber that is to go.
+    pub numbers: Vec<Number>,
+    /// Trunks that are named.
+    pub trunks: Vec<Trunk>,
+    /// Tokens that are named.
+    pub tokens: Vec<Token>,
+    /// What is wanted and something else holds, in or out of scope: who wants it (none: what the command creates), and
+    /// what.
+    pub taken: Vec<(Option<Uuid>, Taken)>,
+    /// Domains and sites that are to go and have subscribers: which, and how many.
+    pub populated: Vec<(Uuid, i64)>,
+    /// The change that is to be taken back.
+    pub reverted: Option<Reverted>,
+}
+
+/// A change that is to be taken back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reverted {
+    /// Which.
+    pub change: ChangeId,
+    /// The command that it carried out.
+    pub command: String,
+    /// What was done.
+    pub plan: Plan,
+    /// The change by which it was taken back before.
+    pub by: Option<ChangeId>,
+    /// Changes that came after it, are in force, and touched what it touched; the oldest first.
+    pub later: Vec<Later>,
+    /// Subscribers that it removed and whose credentials are kept.
+    pub kept: Vec<SubscriberId>,
+}
+
+/// A change that came after one that is to be taken back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Later {
+    /// Which.
+    pub change: ChangeId,
+    /// The command that it carried out.
+    pub command: String,
+    /// What was done.
+    pub plan: Plan,
+}
+
+impl View {
+    /// A domain that was loaded.
+    #[must_use]
+    pub fn domain(&self, id: DomainId) -> Option<&Domain> {
+        self.domains.iter().find(|domain| domain.id == id)
+    }
+
+    /// A site that was loaded.
+    #[must_use]
+    pub fn site(&self, id: SiteId) -> Option<&Site> {
+        self.sites.iter().find(|site| site.id == id)
+    }
+
+    /// A subscriber that was loaded, and where its customer sits.
+    #[must_use]
+    pub fn subscriber(&self, id: SubscriberId) -> Option<&(Subscriber, AccountPath)> {
+        self.subscribers.iter().find(|(subscriber, _)| subscriber.id == id)
+    }
+
+    /// A number that was loaded.
+    #[must_use]
+    pub fn number(&self, id: NumberId) -> Option<&Number> {
+        self.numbers.iter().find(|number| number.id == id)
+    }
+
+    /// A trunk that was loaded.
+    #[must_use]
+    pub fn trunk(&self, id: TrunkId) -> Option<&Trunk> {
+        self.trunks.iter().find(|trunk| trunk.id == id)
+    }
+
+    /// A token that was loaded.
+    #[must_use]
+    pub fn token(&self, id: TokenId) -> Option<&Token> {
+        self.tokens.iter().find(|token| token.id == id)
+    }
 }
 
 /// What can be held once only.
@@ -84,16 +152,26 @@ pub enum Write {
     },
     /// A new domain.
     DomainInsert(Domain),
+    /// A domain as it is to be.
+    DomainUpdate(Domain),
+    /// A domain of this version goes.
+    DomainDelete(DomainId, i64),
     /// A new site.
     SiteInsert(Site),
+    /// A site as it is to be.
+    SiteUpdate(Site),
+    /// A site of this version goes.
+    SiteDelete(SiteId, i64),
     /// A new subscriber.
     SubscriberInsert(Subscriber, SipPassword),
     /// A subscriber as it is to be, with the credentials that it has.
     SubscriberUpdate(Subscriber),
     /// A subscriber as it is to be, with new credentials.
     SubscriberCredentials(Subscriber, SipPassword),
-    /// A subscriber of this version goes.
+    /// A subscriber of this version goes; its credentials are kept for a while.
     SubscriberDelete(SubscriberId, i64),
+    /// A subscriber that went comes again, with the credentials that were kept.
+    SubscriberRestore(Subscriber),
     /// A new number.
     NumberInsert(Number),
     /// A number as it is to be.
@@ -108,6 +186,8 @@ pub enum Write {
     TokenInsert(Token),
     /// A token as it is to be.
     TokenUpdate(Token),
+    /// This change is taken back by the one that is written.
+    Reverted(ChangeId),
 }
 
 /// From what the digest secrets of a subscriber are made.

@@ -2,22 +2,39 @@
 
 use db::sqlx::{self, FromRow};
 use db::{Db, DbError, on_db};
-use model::id::ChangeId;
+use model::id::{AccountId, ChangeId};
 use model::page::{Page, PageRequest, ReadError};
 use model::tenancy::Scope;
 use model::time::Timestamp;
-use provisioning::port::AuditEntry;
+use provisioning::port::{AuditEntry, AuditFilter};
 use uuid::Uuid;
 
+use crate::account;
 use crate::row::{Stored, bad_cursor, failed, parsed, read_error};
 
+macro_rules! entries {
+    () => {
+        "SELECT x.sequence, x.change_id, x.at, x.path, x.actor_kind, x.actor_name, x.command, x.plan, x.hash, \
+            r.change_id AS reverted_by \
+            FROM audit x LEFT JOIN reversal r ON r.reverts = x.change_id AND r.in_force"
+    };
+}
+
 db::statements! {
-    LIST = "SELECT sequence, change_id, at, path, actor_kind, actor_name, command, plan, hash FROM audit \
-        WHERE path >= $1 AND path < $2 AND sequence > $3 ORDER BY sequence LIMIT $4";
+    GET = concat!(entries!(), " WHERE x.change_id = $1 AND x.path >= $2 AND x.path < $3");
+    /// A subtree's entries are found by its path, and put in order.
+    OLDEST = concat!(entries!(), " WHERE x.path >= $1 AND x.path < $2 AND x.sequence > $3 ORDER BY x.sequence LIMIT $4");
+    NEWEST =
+        concat!(entries!(), " WHERE x.path >= $1 AND x.path < $2 AND x.sequence < $3 ORDER BY x.sequence DESC LIMIT $4");
+    /// Nearly all entries are in the scope: a walk in their order.
+    OLDEST_OF_ALL =
+        concat!(entries!(), " WHERE x.path || '' >= $1 AND x.path || '' < $2 AND x.sequence > $3 ORDER BY x.sequence LIMIT $4");
+    NEWEST_OF_ALL = concat!(entries!(),
+        " WHERE x.path || '' >= $1 AND x.path || '' < $2 AND x.sequence < $3 ORDER BY x.sequence DESC LIMIT $4");
 }
 
 #[derive(Debug, FromRow)]
-struct Row {
+pub(crate) struct Row {
     sequence: i64,
     change_id: Uuid,
     at: i64,
@@ -27,6 +44,7 @@ struct Row {
     command: String,
     plan: String,
     hash: Vec<u8>,
+    reverted_by: Option<Uuid>,
 }
 
 impl Stored for Row {
@@ -41,17 +59,43 @@ impl Stored for Row {
             actor_name: self.actor_name,
             command: self.command,
             plan: serde_json::from_str(&self.plan).map_err(|e| DbError::corrupt("audit.plan", e))?,
+            reverted_by: self.reverted_by.map(ChangeId::from_uuid),
             hash: self.hash,
         })
     }
 }
 
-pub(crate) async fn audit_list(db: &Db, scope: &Scope, page: &PageRequest) -> Result<Page<AuditEntry>, ReadError> {
+pub(crate) async fn audit_list(
+    db: &Db,
+    scope: &Scope,
+    filter: AuditFilter,
+    page: &PageRequest,
+) -> Result<Page<AuditEntry>, ReadError> {
     page.check()?;
-    let after = page.after.as_deref().map_or(Ok(0_i64), |after| after.parse().map_err(|_| bad_cursor()))?;
-    let rows: Vec<Row> = on_db!(db, c => sqlx::query_as(LIST)
+    let Some(scope) = narrowed(db, scope, filter.account).await? else {
+        return Ok(Page { items: Vec::new(), has_next: false });
+    };
+    let first = if filter.oldest_first { 0 } else { i64::MAX };
+    let after = page.after.as_deref().map_or(Ok(first), |after| after.parse().map_err(|_| bad_cursor()))?;
+    let sql = match (scope == Scope::installation(), filter.oldest_first) {
+        (false, true) => OLDEST,
+        (false, false) => NEWEST,
+        (true, true) => OLDEST_OF_ALL,
+        (true, false) => NEWEST_OF_ALL,
+    };
+    let rows: Vec<Row> = on_db!(db, c => sqlx::query_as(sql)
         .bind(scope.lower()).bind(scope.upper()).bind(after).bind(i64::from(page.first) + 1).fetch_all(c).await)
     .map_err(failed)?;
     let rows = rows.into_iter().map(Row::resource).collect::<Result<Vec<_>, _>>().map_err(read_error)?;
     Ok(Page::cut(rows, page, |entry| entry.sequence.to_string()))
+}
+
+/// The part of a scope at and below an account; none when the account is not in it.
+async fn narrowed(db: &Db, scope: &Scope, account: Option<AccountId>) -> Result<Option<Scope>, ReadError> {
+    let Some(account) = account else { return Ok(Some(scope.clone())) };
+    let path: Option<String> = on_db!(db, c => sqlx::query_scalar(account::OWNER)
+        .bind(account.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)
+    .map_err(failed)?;
+    let path = path.map(|path| parsed("account.path", &path)).transpose().map_err(read_error)?;
+    Ok(path.map(|path| Scope::subtree(&path)))
 }

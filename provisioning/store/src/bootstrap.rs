@@ -63,10 +63,11 @@ impl ProvisioningStore {
                 let check = crate::open::sealed_check(&store.sealer, installation.uuid())?;
                 on_tx!(tx, c => sqlx::query(INSTALLATION).bind(installation.uuid()).bind(ctx.now().0).bind(check)
                     .execute(c).await.map(|_| ()))?;
-                let token = write_all(tx, &store.sealer, decision.writes.clone()).await?;
+                let change = ChangeId::new(&*ctx.ids);
+                let token = write_all(tx, &store.sealer, change, ctx.now(), decision.writes.clone()).await?;
                 let (plan, path) = (&decision.plan, &decision.path);
                 let entry = Entry { command: COMMAND, plan, key: None, request: &[0; 32], path, events: &[] };
-                db::change::record(tx, ctx, ChangeId::new(&*ctx.ids), entry).await?;
+                db::change::record(tx, ctx, change, entry).await?;
                 let provider = decision.writes.iter().find_map(|write| match write {
                     Write::AccountInsert(account) => Some(account.id),
                     _ => None,

@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use db::pipeline::{self, Commands, Decided, Failed, Written};
 use db::{Db, DbError, Tx, WriteError};
 use model::actor::Permission;
-use model::change::{Change, ChangeError, CommitOptions, Committed, Plan};
+use model::change::{Change, ChangeError, CommitOptions, Committed, Plan, Refusal, RefusalCode};
 use model::ctx::Ctx;
 use model::id::ChangeId;
 use model::secret::Secret;
+use model::time::Timestamp;
 use provisioning::command::Command;
 use provisioning::decide::{decide, required};
 use provisioning::view::{Decision, Taken, Write};
@@ -15,7 +16,7 @@ use provisioning::view::{Decision, Taken, Write};
 use crate::seal::Sealer;
 use crate::subscriber::credentials;
 use crate::view::view;
-use crate::{ProvisioningStore, account, domain, number, site, subscriber, token, trunk};
+use crate::{ProvisioningStore, account, domain, number, reversal, site, subscriber, token, trunk};
 
 #[async_trait]
 impl Change<Command> for ProvisioningStore {
@@ -58,12 +59,16 @@ impl Commands for ProvisioningStore {
         Ok(Some(Decided { plan, path, write: writes }))
     }
 
-    async fn write(&self, tx: &mut Tx, _: &Ctx, _: ChangeId, write: Self::Write) -> Result<Written, DbError> {
-        Ok(Written { revealed: write_all(tx, &self.sealer, write).await?, ..Written::default() })
+    async fn write(&self, tx: &mut Tx, ctx: &Ctx, change: ChangeId, write: Self::Write) -> Result<Written, DbError> {
+        let revealed = write_all(tx, &self.sealer, change, ctx.now(), write).await?;
+        Ok(Written { revealed, ..Written::default() })
     }
 
     /// SQLite names the columns, PostgreSQL the index, which is named after them.
     fn raced(constraint: String) -> ChangeError {
+        if constraint.contains("reversal") {
+            return reverted_meanwhile();
+        }
         const INDEXES: [(&str, &str, Taken); 6] = [
             ("domain.name", "domain_name_key", Taken::Domain),
             ("subscriber.username", "subscriber_domain_id_username_key", Taken::Username),
@@ -82,6 +87,8 @@ impl Commands for ProvisioningStore {
 pub(crate) async fn write_all(
     tx: &mut Tx,
     sealer: &Sealer,
+    change: ChangeId,
+    now: Timestamp,
     writes: Vec<Write>,
 ) -> Result<Option<Secret<String>>, DbError> {
     let mut revealed = None;
@@ -91,7 +98,11 @@ pub(crate) async fn write_all(
             Write::AccountUpdate(account) => account::update(tx, &account).await?,
             Write::SubscriberCount { path, delta } => account::subscribers_count(tx, &path, delta).await?,
             Write::DomainInsert(domain) => domain::insert(tx, &domain).await?,
+            Write::DomainUpdate(domain) => domain::update(tx, &domain).await?,
+            Write::DomainDelete(id, version) => domain::delete(tx, id, version).await?,
             Write::SiteInsert(site) => site::insert(tx, &site).await?,
+            Write::SiteUpdate(site) => site::update(tx, &site).await?,
+            Write::SiteDelete(id, version) => site::delete(tx, id, version).await?,
             Write::SubscriberInsert(subscriber, password) => {
                 let secrets = credentials(sealer, &subscriber, password)?;
                 subscriber::insert(tx, &subscriber, &secrets).await?;
@@ -103,7 +114,8 @@ pub(crate) async fn write_all(
                 subscriber::credentials_update(tx, &subscriber, &secrets).await?;
                 revealed = secrets.revealed;
             }
-            Write::SubscriberDelete(id, version) => subscriber::delete(tx, id, version).await?,
+            Write::SubscriberDelete(id, version) => subscriber::delete(tx, id, version, now).await?,
+            Write::SubscriberRestore(subscriber) => subscriber::restore(tx, &subscriber).await?,
             Write::NumberInsert(number) => number::insert(tx, &number).await?,
             Write::NumberUpdate(number) => number::update(tx, &number).await?,
             Write::NumberDelete(id, version) => number::delete(tx, id, version).await?,
@@ -111,7 +123,13 @@ pub(crate) async fn write_all(
             Write::TrunkUpdate(trunk) => trunk::update(tx, &trunk).await?,
             Write::TokenInsert(token) => revealed = Some(token::insert(tx, &token).await?),
             Write::TokenUpdate(token) => token::update(tx, &token).await?,
+            Write::Reverted(reverted) => reversal::insert(tx, reverted, change).await?,
         }
     }
     Ok(revealed)
+}
+
+fn reverted_meanwhile() -> ChangeError {
+    let message = "it was taken back at the same time";
+    Refusal::new(RefusalCode::Conflict, "change", message, "there is nothing left to do").into()
 }

@@ -6,7 +6,7 @@ use model::id::{AccountId, DomainId};
 use provisioning::resource::{DialPlan, Domain};
 use uuid::Uuid;
 
-use crate::row::{Stored, owned_statements, parsed, revision};
+use crate::row::{Stored, one_row, owned_statements, parsed, revision};
 
 owned_statements! {
     "domain", "x.id, x.account_id, x.name, x.country_code, x.national_prefix, x.international_prefix, x.version, \
@@ -15,6 +15,11 @@ owned_statements! {
     NAME = "SELECT id FROM domain WHERE name = $1";
     INSERT = "INSERT INTO domain (id, account_id, name, country_code, national_prefix, international_prefix, version, \
         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    UPDATE = "UPDATE domain SET country_code = $3, national_prefix = $4, international_prefix = $5, version = version + 1, \
+        updated_at = $6 WHERE id = $1 AND version = $2";
+    DELETE = "DELETE FROM domain WHERE id = $1 AND version = $2";
+    /// Subscribers of one.
+    POPULATION = "SELECT COUNT(*) FROM subscriber WHERE domain_id = $1";
 }
 
 #[derive(Debug, FromRow)]
@@ -55,4 +60,19 @@ pub(crate) async fn insert(tx: &mut Tx, d: &Domain) -> Result<(), DbError> {
         .bind(d.revision.version).bind(d.revision.created_at.0).bind(d.revision.updated_at.0)
         .execute(c).await.map(|_| ()))?;
     Ok(())
+}
+
+pub(crate) async fn update(tx: &mut Tx, d: &Domain) -> Result<(), DbError> {
+    let affected = on_tx!(tx, c => sqlx::query(UPDATE)
+        .bind(d.id.uuid()).bind(d.revision.version - 1).bind(&d.dial_plan.country_code)
+        .bind(&d.dial_plan.national_prefix).bind(&d.dial_plan.international_prefix)
+        .bind(d.revision.updated_at.0)
+        .execute(c).await.map(|done| done.rows_affected()))?;
+    one_row(affected)
+}
+
+pub(crate) async fn delete(tx: &mut Tx, id: DomainId, version: i64) -> Result<(), DbError> {
+    let affected = on_tx!(tx, c => sqlx::query(DELETE)
+        .bind(id.uuid()).bind(version).execute(c).await.map(|done| done.rows_affected()))?;
+    one_row(affected)
 }

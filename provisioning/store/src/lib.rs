@@ -23,6 +23,7 @@ mod number;
 mod open;
 mod queries;
 mod registration;
+mod reversal;
 mod row;
 mod seal;
 mod site;
@@ -34,9 +35,11 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use db::Db;
+use db::{Db, DbError, WriteError};
+use model::time::Timestamp;
 
 pub use crate::key::{KeyFile, KeyFileError};
 pub use crate::open::OpenError;
@@ -55,6 +58,22 @@ impl ProvisioningStore {
     pub fn new(db: Db, key: &KeyFile) -> Self {
         Self { db, sealer: Arc::new(Sealer::new(key)) }
     }
+
+    /// Forgets the credentials of subscribers that were removed before `before`: their removal cannot be taken back
+    /// any more. Gives how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_credentials(&self, before: Timestamp) -> Result<u64, DbError> {
+        let forgotten = self
+            .db
+            .write::<_, Infallible, _>(move |tx| Box::pin(async move { Ok(subscriber::forget(tx, before).await?) }));
+        match forgotten.await {
+            Ok(count) => Ok(count),
+            Err(WriteError::Db(error)) => Err(error),
+            Err(WriteError::Refused(never)) => match never {},
+        }
+    }
 }
 
 /// Every statement that runs on both engines; a test prepares each on both.
@@ -70,6 +89,7 @@ fn all_statements() -> Vec<&'static str> {
         number::ALL,
         open::ALL,
         registration::ALL,
+        reversal::ALL,
         site::ALL,
         subscriber::ALL,
         token::ALL,

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use model::actor::Permission;
 use model::ctx::Ctx;
-use model::id::{AccountId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::id::{AccountId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::page::{Page, PageRequest, ReadError};
-use provisioning::port::{AuditEntry, Queries};
+use provisioning::port::{AuditEntry, AuditFilter, Queries};
 use provisioning::resource::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
 
 use crate::row::{get, list};
@@ -124,8 +124,18 @@ impl Queries for ProvisioningStore {
         list::<token::Row>(&self.db, statements, &ctx.scope, account, &page, |r| r.id.uuid()).await
     }
 
-    async fn audit_list(&self, ctx: &Ctx, page: PageRequest) -> Result<Page<AuditEntry>, ReadError> {
+    async fn audit_get(&self, ctx: &Ctx, change: ChangeId) -> Result<Option<AuditEntry>, ReadError> {
         ctx.require(Permission::AuditRead)?;
-        audit::audit_list(&self.db, &ctx.scope, &page).await
+        get::<audit::Row>(&self.db, audit::GET, &ctx.scope, change.uuid()).await
+    }
+
+    async fn audit_list(
+        &self,
+        ctx: &Ctx,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, ReadError> {
+        ctx.require(Permission::AuditRead)?;
+        audit::audit_list(&self.db, &ctx.scope, filter, &page).await
     }
 }

@@ -6,7 +6,7 @@ use model::id::{AccountId, SiteId};
 use provisioning::resource::Site;
 use uuid::Uuid;
 
-use crate::row::{Stored, owned_statements, revision};
+use crate::row::{Stored, one_row, owned_statements, revision};
 
 owned_statements! {
     "site", "x.id, x.account_id, x.name, x.version, x.created_at, x.updated_at";
@@ -14,6 +14,10 @@ owned_statements! {
     NAME = "SELECT id FROM site WHERE account_id = $1 AND name = $2";
     INSERT = "INSERT INTO site (id, account_id, name, version, created_at, updated_at) \
         VALUES ($1, $2, $3, $4, $5, $6)";
+    UPDATE = "UPDATE site SET name = $3, version = version + 1, updated_at = $4 WHERE id = $1 AND version = $2";
+    DELETE = "DELETE FROM site WHERE id = $1 AND version = $2";
+    /// Subscribers of one.
+    POPULATION = "SELECT COUNT(*) FROM subscriber WHERE site_id = $1";
 }
 
 #[derive(Debug, FromRow)]
@@ -44,4 +48,18 @@ pub(crate) async fn insert(tx: &mut Tx, s: &Site) -> Result<(), DbError> {
         .bind(s.revision.version).bind(s.revision.created_at.0).bind(s.revision.updated_at.0)
         .execute(c).await.map(|_| ()))?;
     Ok(())
+}
+
+pub(crate) async fn update(tx: &mut Tx, s: &Site) -> Result<(), DbError> {
+    let affected = on_tx!(tx, c => sqlx::query(UPDATE)
+        .bind(s.id.uuid()).bind(s.revision.version - 1).bind(&s.name)
+        .bind(s.revision.updated_at.0)
+        .execute(c).await.map(|done| done.rows_affected()))?;
+    one_row(affected)
+}
+
+pub(crate) async fn delete(tx: &mut Tx, id: SiteId, version: i64) -> Result<(), DbError> {
+    let affected = on_tx!(tx, c => sqlx::query(DELETE)
+        .bind(id.uuid()).bind(version).execute(c).await.map(|done| done.rows_affected()))?;
+    one_row(affected)
 }

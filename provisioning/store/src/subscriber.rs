@@ -6,6 +6,7 @@ use md5::{Digest as _, Md5};
 use model::id::{AccountId, DomainId, SiteId, SubscriberId};
 use model::number::Extension;
 use model::secret::Secret;
+use model::time::Timestamp;
 use provisioning::port::SubscriberSecrets;
 use provisioning::resource::Subscriber;
 use provisioning::view::SipPassword;
@@ -38,6 +39,13 @@ owned_statements! {
     CREDENTIALS = "UPDATE subscriber SET ha1_md5 = $3, ha1_sha256 = $4, version = version + 1, updated_at = $5 \
         WHERE id = $1 AND version = $2";
     DELETE = "DELETE FROM subscriber WHERE id = $1 AND version = $2";
+    /// Its credentials, before it goes.
+    KEEP = "INSERT INTO kept_credentials (subscriber_id, ha1_md5, ha1_sha256, kept_at) \
+        SELECT id, ha1_md5, ha1_sha256, $2 FROM subscriber WHERE id = $1";
+    KEPT = "SELECT ha1_md5, ha1_sha256 FROM kept_credentials WHERE subscriber_id = $1";
+    UNKEEP = "DELETE FROM kept_credentials WHERE subscriber_id = $1";
+    /// What nobody took back.
+    FORGET = "DELETE FROM kept_credentials WHERE kept_at < $1";
 }
 
 #[derive(Debug, FromRow)]
@@ -157,8 +165,31 @@ pub(crate) async fn credentials_update(tx: &mut Tx, s: &Subscriber, secrets: &Cr
     one_row(affected)
 }
 
-pub(crate) async fn delete(tx: &mut Tx, id: SubscriberId, version: i64) -> Result<(), DbError> {
+/// Its credentials are kept for [`restore`], sealed as they are.
+pub(crate) async fn delete(tx: &mut Tx, id: SubscriberId, version: i64, now: Timestamp) -> Result<(), DbError> {
+    on_tx!(tx, c => sqlx::query(KEEP).bind(id.uuid()).bind(now.0).execute(c).await.map(|_| ()))?;
     let affected = on_tx!(tx, c => sqlx::query(DELETE)
         .bind(id.uuid()).bind(version).execute(c).await.map(|done| done.rows_affected()))?;
     one_row(affected)
+}
+
+/// The credentials of a subscriber that was removed.
+pub(crate) async fn kept(tx: &mut Tx, id: SubscriberId) -> Result<Option<Credentials>, DbError> {
+    let row: Option<(Vec<u8>, Vec<u8>)> =
+        on_tx!(tx, c => sqlx::query_as(KEPT).bind(id.uuid()).fetch_optional(c).await)?;
+    Ok(row.map(|(ha1_md5, ha1_sha256)| Credentials { ha1_md5, ha1_sha256, revealed: None }))
+}
+
+/// A subscriber that was removed, as it was, with the credentials that it had.
+pub(crate) async fn restore(tx: &mut Tx, s: &Subscriber) -> Result<(), DbError> {
+    let lost = || DbError::corrupt("kept_credentials.subscriber_id", format!("{} went after it was planned", s.id));
+    let secrets = kept(tx, s.id).await?.ok_or_else(lost)?;
+    insert(tx, s, &secrets).await?;
+    on_tx!(tx, c => sqlx::query(UNKEEP).bind(s.id.uuid()).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// Forgets credentials that were kept before `before`. Gives how many.
+pub(crate) async fn forget(tx: &mut Tx, before: Timestamp) -> Result<u64, DbError> {
+    Ok(on_tx!(tx, c => sqlx::query(FORGET).bind(before.0).execute(c).await.map(|done| done.rows_affected()))?)
 }

@@ -4,6 +4,8 @@
 //! last. [`crate::pipeline`] does so for every folder. The chain: the hash of an entry covers the hash before it and every field, so a changed, missing or inserted
 //! entry is found by [`verify_audit`]. Plans, and so audit and answers, hold no secrets; a replay never repeats one.
 
+use std::collections::BTreeSet;
+
 use model::change::{ChangeError, CommitOptions, Committed, IdempotencyKey, Plan, Refusal, RefusalCode};
 use model::ctx::Ctx;
 use model::event::store::{Changed, ChangedResource, StoreEvent};
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::dialect::{BulkRow, Value};
 use crate::error::{DbError, WriteError};
 use crate::store::{Db, Tx};
 use crate::{dialect, feed};
@@ -167,6 +170,9 @@ pub async fn record(tx: &mut Tx, ctx: &Ctx, change: ChangeId, entry: Entry<'_>) 
         .bind(&hash[..])
         .execute(c).await.map(|_| ()))?;
     crate::on_tx!(tx, c => sqlx::query(HEAD).bind(&hash[..]).execute(c).await.map(|_| ()))?;
+    let touched: BTreeSet<Uuid> = entry.plan.effects.iter().map(|effect| effect.resource.id).collect();
+    let touched: Vec<Touched> = touched.into_iter().map(|resource_id| Touched { resource_id, sequence }).collect();
+    dialect::bulk_insert(tx, &touched, "").await?;
     let resources = entry.plan.effects.iter();
     let resources = resources.map(|e| ChangedResource { effect: e.kind, resource: e.resource }).collect();
     let changed = StoreEvent::Changed(Changed { change, path: entry.path.clone(), resources });
@@ -260,6 +266,21 @@ struct AnswerRef<'a> {
 #[derive(Deserialize)]
 struct Answer {
     plan: Plan,
+}
+
+/// One resource that a change touched.
+pub(crate) struct Touched {
+    resource_id: Uuid,
+    sequence: i64,
+}
+
+impl BulkRow for Touched {
+    const TABLE: &'static str = "audit_resource";
+    const COLUMNS: &'static [&'static str] = &["resource_id", "sequence"];
+
+    fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
+        out.extend([self.resource_id.into(), self.sequence.into()]);
+    }
 }
 
 #[derive(sqlx::FromRow)]

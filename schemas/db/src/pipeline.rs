@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::actor::Permission;
-use model::change::{ChangeError, CommitOptions, Committed, Plan};
+use model::change::{ChangeError, CommitOptions, Committed, Plan, Refusal, RefusalCode};
 use model::ctx::Ctx;
 use model::event::store::StoreEvent;
 use model::id::ChangeId;
@@ -149,6 +149,7 @@ pub async fn commit_if_needed<P: Commands>(
     });
     committed.await.map_err(|error| match error {
         WriteError::Db(DbError::Unique { constraint }) => P::raced(constraint),
+        WriteError::Db(DbError::ForeignKey) => reference_lost(),
         other => other.into(),
     })
 }
@@ -180,6 +181,17 @@ fn request_hash<P: Commands>(folder: &P, command: &P::Command, options: &CommitO
     let mut parts = vec![P::name(command).as_bytes(), &expected];
     parts.extend(said.iter().map(Vec::as_slice));
     Ok(hash_request(&parts))
+}
+
+/// Something was decided on what another change removed, or has begun to refer to, at the same time.
+fn reference_lost() -> ChangeError {
+    Refusal::new(
+        RefusalCode::Conflict,
+        "",
+        "what this change refers to was removed at the same time, or what it removes is referred to by now",
+        "read it again, and repeat the change",
+    )
+    .into()
 }
 
 /// Only the daemon's own rounds find that there is nothing to do, so this is a defect when a client sees it.

@@ -65,6 +65,8 @@ resource_kinds! {
     NotificationTarget = "notification_target";
     /// A run of a report.
     ReportRun = "report_run";
+    /// A change: an entry of the audit trail.
+    Change = "change";
 }
 
 /// One resource.

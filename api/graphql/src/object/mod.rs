@@ -14,7 +14,7 @@ use crate::scalar::{Currency, Decimal};
 
 pub use self::billing::{BillingFile, Stream, Tariff};
 pub use self::fault::Alarm;
-pub use self::provisioning::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
+pub use self::provisioning::{Account, Change, Domain, Number, Site, Subscriber, Token, Trunk};
 pub use self::reports::ReportRun;
 
 /// An object with a global identifier.
@@ -33,6 +33,7 @@ pub enum Node {
     BillingFile(BillingFile),
     Alarm(Alarm),
     ReportRun(ReportRun),
+    Change(Change),
 }
 
 /// An amount of money in one currency.

@@ -3,12 +3,12 @@
 use async_graphql::{ComplexObject, Context, Enum, ID, SimpleObject};
 use model::change::ResourceKind;
 use model::id::TrunkId;
-use provisioning::port::AuditEntry as AuditRow;
+use provisioning::port::AuditEntry;
 use provisioning::resource as row;
-use serde_json::Value;
 
 use super::global;
 use super::trunk_state::TrunkState;
+use crate::payload::Plan;
 use crate::scalar::{Currency, E164, Long, Permission, Timestamp};
 use crate::schema::GraphqlDeps;
 
@@ -357,13 +357,13 @@ impl From<row::Token> for Token {
     }
 }
 
-/// One entry of the audit trail.
+/// A change: one entry of the audit trail.
 #[derive(Debug, SimpleObject)]
-pub struct AuditEntry {
+pub struct Change {
+    /// Its global identifier, as mutations answer it.
+    pub id: ID,
     /// Dense number in the installation.
     pub sequence: Long,
-    /// The change set, as mutations answer it.
-    pub change_id: ID,
     /// When.
     pub at: Timestamp,
     /// Person, machine, device or system.
@@ -372,22 +372,25 @@ pub struct AuditEntry {
     pub actor_name: String,
     /// The command.
     pub command: String,
-    /// What was done: the plan, without secrets.
-    pub plan: Value,
+    /// What was done.
+    pub plan: Plan,
+    /// The change by which this one is taken back.
+    pub reverted_by_id: Option<ID>,
     /// SHA-256 in hex that chains this entry to the one before.
     pub hash: String,
 }
 
-impl From<AuditRow> for AuditEntry {
-    fn from(entry: AuditRow) -> Self {
+impl From<AuditEntry> for Change {
+    fn from(entry: AuditEntry) -> Self {
         Self {
+            id: global(ResourceKind::Change, entry.change),
             sequence: Long(entry.sequence),
-            change_id: ID(entry.change.to_string()),
             at: Timestamp(entry.at),
             actor_kind: entry.actor_kind,
             actor_name: entry.actor_name,
             command: entry.command,
-            plan: entry.plan,
+            plan: entry.plan.into(),
+            reverted_by_id: entry.reverted_by.map(|change| global(ResourceKind::Change, change)),
             hash: entry.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         }
     }

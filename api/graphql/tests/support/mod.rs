@@ -12,11 +12,11 @@ use axum::http::Response;
 use fault::catalogue::AlarmType;
 use fault::resource::{Alarm, Severity};
 use model::ctx::Ctx;
-use model::id::{AccountId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::id::{AccountId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::page::{Page, PageRequest, ReadError};
 use model::tenancy::AccountKind;
 use model::time::Timestamp;
-use provisioning::port::AuditEntry;
+use provisioning::port::{AuditEntry, AuditFilter};
 use provisioning::resource::{Account, Domain, Number, Revision, Site, Subscriber, Token, Trunk};
 use serde_json::{Value, json};
 use tandem_graphql::{GraphqlDeps, TrunkRegistrationState, TrunkState, TrunkStates, graphql_router};
@@ -98,7 +98,10 @@ impl provisioning::port::Queries for Provisioning {
     async fn token_list(&self, _: &Ctx, _: Option<AccountId>, r: PageRequest) -> Result<Page<Token>, ReadError> {
         nothing!(r)
     }
-    async fn audit_list(&self, _: &Ctx, r: PageRequest) -> Result<Page<AuditEntry>, ReadError> {
+    async fn audit_get(&self, _: &Ctx, _: ChangeId) -> Result<Option<AuditEntry>, ReadError> {
+        Ok(None)
+    }
+    async fn audit_list(&self, _: &Ctx, _: AuditFilter, r: PageRequest) -> Result<Page<AuditEntry>, ReadError> {
         nothing!(r)
     }
 }

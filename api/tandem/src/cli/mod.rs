@@ -7,6 +7,7 @@ mod alarm;
 mod audit;
 mod backup;
 mod billing;
+mod change;
 mod config_command;
 mod doctor;
 mod journal;
@@ -65,6 +66,9 @@ enum Command {
     /// Alarms of this node.
     #[command(subcommand)]
     Alarm(alarm::AlarmCommand),
+    /// Changes: what was done, and taking it back.
+    #[command(subcommand)]
+    Change(change::ChangeCommand),
     /// Reports: run them, list and fetch their runs.
     #[command(subcommand)]
     Report(report::ReportCommand),
@@ -139,6 +143,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Token(command) => in_runtime(token::run(command, config()?, output)),
         Command::Billing(command) => in_runtime(billing::run(command, config()?, output)),
         Command::Alarm(command) => in_runtime(alarm::run(command, config()?, output)),
+        Command::Change(command) => in_runtime(change::run(command, config()?, output)),
         Command::Report(command) => in_runtime(report::run(command, config()?, output)),
         Command::Journal(command) => in_runtime(journal::run(command, config()?, output)),
         Command::Backup(args) => in_runtime(backup::backup(args, config()?, output)),

@@ -3,6 +3,7 @@
 use model::change::{EffectKind, RefusalCode, ResourceKind, ResourceRef, ResourceVersion, Reversibility};
 use model::page::PageRequest;
 use model::time::Timestamp;
+use provisioning::port::AuditFilter;
 
 use super::*;
 
@@ -92,6 +93,14 @@ async fn each_command_does_what_it_says() {
         house.done(&t.ctx, without(Some(None))).await;
         assert_eq!(store.trunk_get(&t.ctx, t.trunk).await.unwrap().unwrap().registration, None);
 
+        let site = Command::SiteUpdate { id: t.site, name: "Quay".to_owned() };
+        assert_eq!(house.commit(&t.ctx, site).await.unwrap().plan.reversibility, Reversibility::Reversible);
+        assert_eq!(store.site_get(&t.ctx, t.site).await.unwrap().unwrap().name, "Quay");
+        house.done(&t.ctx, domain_update(t.domain, "44")).await;
+        let domain = store.domain_get(&t.ctx, t.domain).await.unwrap().unwrap();
+        assert_eq!((domain.dial_plan.country_code.as_str(), domain.revision.version), ("44", 2));
+        refused_as(house.commit(&t.ctx, Command::DomainDelete { id: t.domain }).await, RefusalCode::InUse, "id");
+
         // A subscriber goes: its number stays with the customer, the counts sink along the path.
         let gone = house.commit(&t.ctx, Command::SubscriberDelete { id: t.subscriber }).await.unwrap();
         let effects: Vec<_> = gone.plan.effects.iter().map(|e| (e.kind, e.resource.kind)).collect();
@@ -104,13 +113,17 @@ async fn each_command_does_what_it_says() {
             assert_eq!(account.subscriber_count, 0);
         }
         house.done(&t.ctx, Command::NumberDelete { id: t.number }).await;
+        house.done(&t.ctx, Command::SiteDelete { id: t.site }).await;
+        house.done(&t.ctx, Command::DomainDelete { id: t.domain }).await;
+        assert!(store.site_get(&t.ctx, t.site).await.unwrap().is_none());
+        assert!(store.domain_get(&t.ctx, t.domain).await.unwrap().is_none());
         house.done(&t.ctx, Command::TokenRevoke { id: t.token }).await;
         assert!(store.token_get(&t.ctx, t.token).await.unwrap().unwrap().revoked_at.is_some());
 
         let report = db::change::verify_audit(&house.db).await.unwrap();
         assert_eq!(report.entries, house.count("event").await);
-        let trail = store.audit_list(&t.ctx, PageRequest::default()).await.unwrap();
-        assert_eq!(trail.items.last().unwrap().1.command, "token_revoke");
+        let trail = store.audit_list(&t.ctx, AuditFilter::default(), PageRequest::default()).await.unwrap();
+        assert_eq!(trail.items.first().unwrap().1.command, "token_revoke");
     })
     .await;
 }
@@ -307,6 +320,10 @@ async fn a_dry_run_writes_nothing() {
     on_each_database(async |db: TestDb| {
         let house = House::new(db).await;
         let t = house.tenant(1).await;
+        let empty = DomainId::from_uuid(house.done(&t.ctx, domain_create(t.customer.id, "empty.example")).await);
+        let site = Command::SiteCreate { account: t.customer.id, name: "Bare".to_owned() };
+        let made = house.commit(&t.ctx, site).await.unwrap();
+        let (bare, made) = (SiteId::from_uuid(made.plan.effects[0].resource.id), made.change);
         let before = fingerprint(&house.db).await;
         let commands = [
             account_create(t.reseller.id, AccountKind::Customer, "x"),
@@ -322,6 +339,11 @@ async fn a_dry_run_writes_nothing() {
             trunk_create(t.reseller.id, "x", 9),
             token_issue(t.customer.id, "x", "audit:read"),
             Command::TokenRevoke { id: t.token },
+            domain_update(t.domain, "44"),
+            Command::DomainDelete { id: empty },
+            Command::SiteUpdate { id: t.site, name: "Quay".to_owned() },
+            Command::SiteDelete { id: bare },
+            Command::ChangeRevert { change: made },
         ];
         for command in commands {
             let plan = house.store.plan(&t.ctx, &command).await.unwrap();

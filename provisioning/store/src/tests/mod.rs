@@ -2,6 +2,7 @@
 
 mod changes;
 mod ports;
+mod reversals;
 mod tenancy;
 
 use std::sync::Arc;
@@ -150,6 +151,15 @@ pub(super) fn domain_create(account: AccountId, name: &str) -> Command {
         international_prefix: "00".to_owned(),
     };
     Command::DomainCreate { account, name, dial_plan }
+}
+
+pub(super) fn domain_update(id: DomainId, country_code: &str) -> Command {
+    let dial_plan = DialPlan {
+        country_code: country_code.to_owned(),
+        national_prefix: "0".to_owned(),
+        international_prefix: "00".to_owned(),
+    };
+    Command::DomainUpdate { id, dial_plan }
 }
 
 pub(super) fn subscriber_create(domain: DomainId, username: &str, extension: Option<&str>) -> Command {

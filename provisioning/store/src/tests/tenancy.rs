@@ -2,7 +2,7 @@
 
 use model::change::RefusalCode;
 use model::page::{PAGE_MAX, PageRequest, ReadError};
-use provisioning::port::Authenticator as _;
+use provisioning::port::{AuditFilter, Authenticator as _};
 
 use super::*;
 
@@ -29,10 +29,13 @@ fn commands_on(t: &Tenant) -> Vec<Command> {
         rename,
         domain_create(t.customer.id, "mine.example"),
         Command::SiteCreate { account: t.customer.id, name: "Mine".to_owned() },
+        domain_update(t.domain, "44"),
+        Command::SiteUpdate { id: t.site, name: "Quay".to_owned() },
         subscriber_create(t.domain, "mine", None),
         disable,
         Command::SubscriberPasswordSet { id: t.subscriber, password: None },
         Command::SubscriberDelete { id: t.subscriber },
+        Command::SiteDelete { id: t.site },
         number_create(t.customer.id, "+4377777", None),
         Command::NumberAssign { id: t.number, subscriber: None },
         Command::NumberDelete { id: t.number },
@@ -124,7 +127,7 @@ async fn nobody_reads_what_is_beside_or_above() {
         assert!(store.account_get(ctx, house.bootstrap.provider).await.unwrap().is_none());
         let own = store.domain_list(ctx, Some(mine.customer.id), page()).await.unwrap();
         assert_eq!(own.items.len(), 1);
-        let trail = store.audit_list(ctx, page()).await.unwrap();
+        let trail = store.audit_list(ctx, AuditFilter::default(), page()).await.unwrap();
         assert!(!trail.items.is_empty() && trail.items.iter().all(|(_, e)| ctx.scope.contains(&e.path)));
     })
     .await;
@@ -146,7 +149,10 @@ async fn reads_and_changes_need_their_permission() {
         let reader = holder("provisioning:read");
         assert!(house.store.domain_get(&reader, t.domain).await.unwrap().is_some());
         assert!(matches!(house.store.token_list(&reader, None, page()).await, Err(ReadError::Denied(_))));
-        assert!(matches!(house.store.audit_list(&reader, page()).await, Err(ReadError::Denied(_))));
+        assert!(matches!(
+            house.store.audit_list(&reader, AuditFilter::default(), page()).await,
+            Err(ReadError::Denied(_))
+        ));
         for command in commands_on(&t) {
             refused_as(house.store.plan(&reader, &command).await, RefusalCode::Forbidden, "");
             refused_as(house.commit(&reader, command).await, RefusalCode::Forbidden, "");
@@ -218,7 +224,7 @@ async fn pages_follow_each_other() {
             assert!(matches!(refused, Err(ReadError::Invalid { .. })));
             let refused = house.store.account_list(&t.ctx, None, page.clone()).await;
             assert!(matches!(refused, Err(ReadError::Invalid { .. })));
-            let refused = house.store.audit_list(&t.ctx, page).await;
+            let refused = house.store.audit_list(&t.ctx, AuditFilter::default(), page).await;
             assert!(matches!(refused, Err(ReadError::Invalid { .. })));
         }
     })
