@@ -10,6 +10,7 @@ use model::change::ResourceKind;
 use model::ctx::Ctx;
 use model::page::{Page, PageRequest, ReadError};
 use reports::resource::INTERVAL_MS;
+use uuid::Uuid;
 
 use crate::error;
 use crate::limit::{COMPLEXITY_MAX, LIST_COMPLEXITY};
@@ -49,6 +50,14 @@ pub(crate) fn filter<K: FromStr>(kind: ResourceKind, field: &'static str, id: Op
 pub(crate) fn required<K: FromStr>(kind: ResourceKind, field: &'static str, id: &ID) -> Result<K> {
     global_id::key(kind, id).ok_or_else(|| {
         let message = format!("this is no identifier of a {}; send one that a query gave", kind.as_str());
+        error::read(ReadError::Invalid { field, message })
+    })
+}
+
+/// The key of an object of whatever kind, as plans name it.
+pub(crate) fn resource_key(field: &'static str, id: &ID) -> Result<Uuid> {
+    global_id::decode(id).and_then(|(_, key)| key.parse().ok()).ok_or_else(|| {
+        let message = "this is no identifier of an object with a history; send one that a query gave".to_owned();
         error::read(ReadError::Invalid { field, message })
     })
 }

@@ -11,6 +11,7 @@ use reports::resource::Subject;
 
 use crate::argument::{
     allowed, caller, connection, deps, filter, interval_complexity, list_complexity, page, page_complexity, required,
+    resource_key,
 };
 use crate::error;
 use crate::object::billing::{LedgerBalance, RatedUsage, Suspense, TariffAssignment, Usage};
@@ -169,13 +170,14 @@ impl Query {
         Ok(connection(page, later))
     }
 
-    /// The changes that were made, at and below an account or all within reach: the audit trail. The newest first, or
-    /// from the first one on.
+    /// The changes that were made, at and below an account or all within reach: the audit trail; or the history of one
+    /// object. The newest first, or from the first one on.
     #[graphql(complexity = "page_complexity(first, child_complexity)")]
     async fn changes(
         &self,
         context: &Context<'_>,
         account_id: Option<ID>,
+        resource_id: Option<ID>,
         #[graphql(default = false)] oldest_first: bool,
         #[graphql(default = 50)] first: u32,
         after: Option<String>,
@@ -183,7 +185,8 @@ impl Query {
         let ctx = allowed(context, Right::AuditRead)?;
         let account = filter(ResourceKind::Account, "accountId", account_id)?;
         let (page, later) = (page(first, after.clone())?, after.is_some());
-        let filter = AuditFilter { account, oldest_first };
+        let resource = resource_id.map(|id| resource_key("resourceId", &id)).transpose()?;
+        let filter = AuditFilter { account, resource, oldest_first };
         let page = deps(context)?.provisioning.audit_list(ctx, filter, page).await.map_err(error::read)?;
         Ok(connection(page, later))
     }

@@ -11,6 +11,7 @@ use model::page::{Page, PageRequest, ReadError};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
 use model::time::Timestamp;
+use uuid::Uuid;
 
 use crate::resource::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
 
@@ -85,6 +86,8 @@ pub trait Queries: Send + Sync {
 pub struct AuditFilter {
     /// Changes at and below this account; none: in the whole scope.
     pub account: Option<AccountId>,
+    /// Changes that touched this resource; none: any.
+    pub resource: Option<Uuid>,
     /// From the first one on, to follow the trail; else the newest first.
     pub oldest_first: bool,
 }

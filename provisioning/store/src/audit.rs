@@ -13,24 +13,40 @@ use crate::account;
 use crate::row::{Stored, bad_cursor, failed, parsed, read_error};
 
 macro_rules! entries {
+    ($from:literal) => {
+        concat!(
+            "SELECT x.sequence, x.change_id, x.at, x.path, x.actor_kind, x.actor_name, x.command, x.plan, x.hash, \
+                r.change_id AS reverted_by FROM ",
+            $from,
+            " LEFT JOIN reversal r ON r.reverts = x.change_id AND r.in_force "
+        )
+    };
+}
+
+/// The entries of one resource.
+macro_rules! history {
     () => {
-        "SELECT x.sequence, x.change_id, x.at, x.path, x.actor_kind, x.actor_name, x.command, x.plan, x.hash, \
-            r.change_id AS reverted_by \
-            FROM audit x LEFT JOIN reversal r ON r.reverts = x.change_id AND r.in_force"
+        entries!("audit_resource t JOIN audit x ON x.sequence = t.sequence")
     };
 }
 
 db::statements! {
-    GET = concat!(entries!(), " WHERE x.change_id = $1 AND x.path >= $2 AND x.path < $3");
+    GET = concat!(entries!("audit x"), "WHERE x.change_id = $1 AND x.path >= $2 AND x.path < $3");
     /// A subtree's entries are found by its path, and put in order.
-    OLDEST = concat!(entries!(), " WHERE x.path >= $1 AND x.path < $2 AND x.sequence > $3 ORDER BY x.sequence LIMIT $4");
-    NEWEST =
-        concat!(entries!(), " WHERE x.path >= $1 AND x.path < $2 AND x.sequence < $3 ORDER BY x.sequence DESC LIMIT $4");
-    /// Nearly all entries are in the scope: a walk in their order.
-    OLDEST_OF_ALL =
-        concat!(entries!(), " WHERE x.path || '' >= $1 AND x.path || '' < $2 AND x.sequence > $3 ORDER BY x.sequence LIMIT $4");
-    NEWEST_OF_ALL = concat!(entries!(),
-        " WHERE x.path || '' >= $1 AND x.path || '' < $2 AND x.sequence < $3 ORDER BY x.sequence DESC LIMIT $4");
+    OLDEST = concat!(entries!("audit x"),
+        "WHERE x.path >= $1 AND x.path < $2 AND x.sequence > $3 ORDER BY x.sequence LIMIT $4");
+    NEWEST = concat!(entries!("audit x"),
+        "WHERE x.path >= $1 AND x.path < $2 AND x.sequence < $3 ORDER BY x.sequence DESC LIMIT $4");
+    /// Nearly all entries are in the scope: a walk in their order, along no index of paths.
+    OLDEST_OF_ALL = concat!(entries!("audit x"),
+        "WHERE x.path || '' >= $1 AND x.path || '' < $2 AND x.sequence > $3 ORDER BY x.sequence LIMIT $4");
+    NEWEST_OF_ALL = concat!(entries!("audit x"),
+        "WHERE x.path || '' >= $1 AND x.path || '' < $2 AND x.sequence < $3 ORDER BY x.sequence DESC LIMIT $4");
+    OLDEST_OF_ONE = concat!(history!(),
+        "WHERE x.path >= $1 AND x.path < $2 AND t.sequence > $3 AND t.resource_id = $5 ORDER BY t.sequence LIMIT $4");
+    NEWEST_OF_ONE = concat!(history!(),
+        "WHERE x.path >= $1 AND x.path < $2 AND t.sequence < $3 AND t.resource_id = $5 \
+            ORDER BY t.sequence DESC LIMIT $4");
 }
 
 #[derive(Debug, FromRow)]
@@ -77,14 +93,25 @@ pub(crate) async fn audit_list(
     };
     let first = if filter.oldest_first { 0 } else { i64::MAX };
     let after = page.after.as_deref().map_or(Ok(first), |after| after.parse().map_err(|_| bad_cursor()))?;
-    let sql = match (scope == Scope::installation(), filter.oldest_first) {
-        (false, true) => OLDEST,
-        (false, false) => NEWEST,
-        (true, true) => OLDEST_OF_ALL,
-        (true, false) => NEWEST_OF_ALL,
-    };
-    let rows: Vec<Row> = on_db!(db, c => sqlx::query_as(sql)
-        .bind(scope.lower()).bind(scope.upper()).bind(after).bind(i64::from(page.first) + 1).fetch_all(c).await)
+    let (is_all, oldest_first) = (scope == Scope::installation(), filter.oldest_first);
+    let (lower, upper, limit) = (scope.lower(), scope.upper(), i64::from(page.first) + 1);
+    let rows: Vec<Row> = match filter.resource {
+        Some(resource) => {
+            let sql = if oldest_first { OLDEST_OF_ONE } else { NEWEST_OF_ONE };
+            on_db!(db, c => sqlx::query_as(sql)
+                .bind(lower).bind(upper).bind(after).bind(limit).bind(resource).fetch_all(c).await)
+        }
+        None => {
+            let sql = match (is_all, oldest_first) {
+                (false, true) => OLDEST,
+                (false, false) => NEWEST,
+                (true, true) => OLDEST_OF_ALL,
+                (true, false) => NEWEST_OF_ALL,
+            };
+            on_db!(db, c => sqlx::query_as(sql)
+                .bind(lower).bind(upper).bind(after).bind(limit).fetch_all(c).await)
+        }
+    }
     .map_err(failed)?;
     let rows = rows.into_iter().map(Row::resource).collect::<Result<Vec<_>, _>>().map_err(read_error)?;
     Ok(Page::cut(rows, page, |entry| entry.sequence.to_string()))

@@ -3,6 +3,7 @@
 
 #[path = "../../../http/tests/support/mod.rs"]
 pub mod http;
+pub mod node;
 
 use std::sync::Arc;
 

@@ -215,7 +215,11 @@ async fn the_audit_trail_is_read_from_either_end_and_per_account() {
             let (mut sequences, mut after) = (Vec::new(), None);
             loop {
                 let page = PageRequest { first: 3, after };
-                let page = house.store.audit_list(ctx, AuditFilter { account, oldest_first }, page).await.unwrap();
+                let page = house
+                    .store
+                    .audit_list(ctx, AuditFilter { account, oldest_first, resource: None }, page)
+                    .await
+                    .unwrap();
                 sequences.extend(page.items.iter().map(|(_, entry)| entry.sequence));
                 if !page.has_next {
                     return sequences;
@@ -233,6 +237,16 @@ async fn the_audit_trail_is_read_from_either_end_and_per_account() {
         assert!(below.len() < mine.len() && below.iter().all(|sequence| mine.contains(sequence)));
         assert!(read(&t.ctx, Some(other.customer.id), true).await.is_empty());
         assert!(read(&other.ctx, None, true).await.iter().all(|sequence| !mine.contains(sequence)));
+        // The history of one object
+        house.done(&t.ctx, Command::NumberAssign { id: t.number, subscriber: None }).await;
+        let history = async |ctx: &Ctx| {
+            let filter = AuditFilter { resource: Some(t.number.uuid()), ..AuditFilter::default() };
+            let page = house.store.audit_list(ctx, filter, PageRequest::default()).await.unwrap();
+            page.items.into_iter().map(|(_, entry)| entry.command).collect::<Vec<_>>()
+        };
+        assert_eq!(history(&t.ctx).await, ["number_assign", "number_create"]);
+        assert_eq!(history(&house.provider).await.len(), 2);
+        assert!(history(&other.ctx).await.is_empty());
     })
     .await;
 }

@@ -380,7 +380,8 @@ pub async fn memory() {
         most = most.max(memory_kb(seat.id()));
     }
     let outcome = held.join().expect("the load ends");
-    println!("  {} of {HELD} calls were up; {SESSIONS} sessions of the relay are made at the start", outcome.completed);
-    line("of a call that is up, anchored", "kB", &[(most - idle) as f64 / HELD as f64]);
+    let (up, refused) = (outcome.completed, &outcome.refused);
+    println!("  {up} of {HELD} calls were up {refused:?}; {SESSIONS} sessions of the relay are made at the start");
+    line("of a call that is up, anchored", "kB", &[(most - idle) as f64 / up as f64]);
     line("idle, its share of the relay's sessions included", "kB a session", &[idle as f64 / SESSIONS as f64]);
 }
