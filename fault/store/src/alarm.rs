@@ -150,12 +150,13 @@ impl Commands for StoreAlarms {
         }
     }
 
-    async fn prepare(&self, command: &Command) -> Result<(), DbError> {
-        let Command::AlarmAcknowledge { node, .. } = command else { return Ok(()) };
-        if let Some(here) = self.here.as_ref().filter(|here| here.inner.node == *node) {
-            while here.copy_pending(&self.db).await? > 0 {}
+    async fn prepare(&self, command: &Command) {
+        let Command::AlarmAcknowledge { node, id, .. } = command else { return };
+        if let Some(here) = self.here.as_ref().filter(|here| here.inner.node == *node)
+            && let Err(error) = here.copy_one(&self.db, *id).await
+        {
+            tracing::warn!(alarm.id = id, "the store may not know this alarm yet: {error}");
         }
-        Ok(())
     }
 
     async fn decide(&self, tx: &mut Tx, ctx: &Ctx, command: &Command) -> Result<Option<Decided<Request>>, Failed> {

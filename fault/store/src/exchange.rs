@@ -12,7 +12,7 @@ use model::time::Timestamp;
 use uuid::Uuid;
 
 use crate::error::db_error;
-use crate::node::{NodeAlarms, load};
+use crate::node::{Inner, NodeAlarms, load};
 use crate::row::{AlarmRow, COPY_CONFLICT, CopyRow};
 
 /// Rows of one step: a transaction of a few milliseconds.
@@ -25,6 +25,9 @@ pub(crate) mod on_node {
         PENDING = "SELECT id, type, resource, path, severity, text, raised_at, changed_at, last_seen_at, cleared_at, \
             count, acked_by, acked_at, ack_note, copy_pending FROM alarm WHERE copy_pending > 0 \
             ORDER BY copy_pending, id LIMIT $1";
+        /// The same of one alarm.
+        PENDING_ONE = "SELECT id, type, resource, path, severity, text, raised_at, changed_at, last_seen_at, cleared_at, \
+            count, acked_by, acked_at, ack_note, copy_pending FROM alarm WHERE copy_pending > 0 AND id = $1";
         /// Copied, unless it changed meanwhile.
         COPIED = "UPDATE alarm SET copy_pending = 0 WHERE id = $1 AND copy_pending = $2";
     }
@@ -75,38 +78,28 @@ impl NodeAlarms {
     /// # Errors
     /// When either database fails; what was not marked is copied again.
     pub async fn copy_pending(&self, store: &Db) -> Result<usize, DbError> {
-        let _copying = self.inner.copying.lock().await;
-        let rows: Vec<PendingRow> =
-            on_db!(&self.inner.db, c => sqlx::query_as(on_node::PENDING).bind(BATCH_MAX).fetch_all(c).await)?;
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let marks: Arc<Vec<(i64, i64)>> = Arc::new(rows.iter().map(|row| (row.alarm.id, row.copy_pending)).collect());
-        let copies: Arc<Vec<CopyRow>> =
-            Arc::new(rows.into_iter().map(|row| CopyRow { node: self.inner.node.clone(), alarm: row.alarm }).collect());
-        store
-            .write::<_, Infallible, _>(move |tx| {
-                let copies = Arc::clone(&copies);
-                Box::pin(async move { Ok(bulk_insert(tx, &copies, COPY_CONFLICT).await?) })
-            })
-            .await
-            .map_err(db_error)?;
-        let copied = marks.len();
-        self.inner
-            .db
-            .write::<_, Infallible, _>(move |tx| {
-                let marks = Arc::clone(&marks);
-                Box::pin(async move {
-                    for (id, pending) in marks.iter() {
-                        on_tx!(tx, c => sqlx::query(on_node::COPIED).bind(id).bind(pending).execute(c).await
-                            .map(|_| ()))?;
-                    }
-                    Ok(())
-                })
-            })
-            .await
-            .map_err(db_error)?;
-        Ok(copied)
+        self.copy(store, None).await
+    }
+
+    /// Brings the store's copy of one alarm up to date, if it is behind.
+    pub(crate) async fn copy_one(&self, store: &Db, id: u32) -> Result<usize, DbError> {
+        self.copy(store, Some(id)).await
+    }
+
+    /// In a task of its own: a caller who goes away must not let go of `copying` while the rows are on their way.
+    async fn copy(&self, store: &Db, only: Option<u32>) -> Result<usize, DbError> {
+        let (inner, store) = (Arc::clone(&self.inner), store.clone());
+        let copied = tokio::spawn(async move {
+            let _copying = inner.copying.lock().await;
+            let node_db = &inner.db;
+            let rows: Vec<PendingRow> = match only {
+                None => on_db!(node_db, c => sqlx::query_as(on_node::PENDING).bind(BATCH_MAX).fetch_all(c).await)?,
+                Some(id) => on_db!(node_db, c => sqlx::query_as(on_node::PENDING_ONE)
+                    .bind(i64::from(id)).fetch_all(c).await)?,
+            };
+            inner.copy_rows(&store, rows).await
+        });
+        copied.await.map_err(|join| DbError::Statement(sqlx::Error::Io(std::io::Error::other(join))))?
     }
 
     /// Takes acknowledgements from the store: each becomes a transition with its notification, once. At most 500 a
@@ -220,5 +213,38 @@ impl NodeAlarms {
             noted.await.map_err(db_error)?;
         }
         Ok(wanted.len())
+    }
+}
+
+impl Inner {
+    async fn copy_rows(&self, store: &Db, rows: Vec<PendingRow>) -> Result<usize, DbError> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let marks: Arc<Vec<(i64, i64)>> = Arc::new(rows.iter().map(|row| (row.alarm.id, row.copy_pending)).collect());
+        let copies: Arc<Vec<CopyRow>> =
+            Arc::new(rows.into_iter().map(|row| CopyRow { node: self.node.clone(), alarm: row.alarm }).collect());
+        store
+            .write::<_, Infallible, _>(move |tx| {
+                let copies = Arc::clone(&copies);
+                Box::pin(async move { Ok(bulk_insert(tx, &copies, COPY_CONFLICT).await?) })
+            })
+            .await
+            .map_err(db_error)?;
+        let copied = marks.len();
+        self.db
+            .write::<_, Infallible, _>(move |tx| {
+                let marks = Arc::clone(&marks);
+                Box::pin(async move {
+                    for (id, pending) in marks.iter() {
+                        on_tx!(tx, c => sqlx::query(on_node::COPIED).bind(id).bind(pending).execute(c).await
+                            .map(|_| ()))?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+            .map_err(db_error)?;
+        Ok(copied)
     }
 }

@@ -137,7 +137,7 @@ impl<'a> Case<'a> {
     /// A domain or site that is to go must have no subscribers.
     pub(crate) fn check_empty(&mut self, id: Uuid, what: &str) {
         if let Some((_, count)) = self.view.populated.iter().find(|(populated, _)| *populated == id) {
-            let message = format!("{count} subscribers are in this {what}");
+            let message = format!("the {what} is in use: subscribers in it: {count}");
             self.refuse(RefusalCode::InUse, "id", &message, "move or remove them first");
         }
     }
@@ -167,7 +167,10 @@ impl<'a> Case<'a> {
     }
 
     pub(crate) fn looked_at(&mut self, kind: ResourceKind, id: Uuid, revision: Revision) {
-        self.versions.push(ResourceVersion { resource: ResourceRef { kind, id }, version: revision.version });
+        let seen = ResourceVersion { resource: ResourceRef { kind, id }, version: revision.version };
+        if !self.versions.contains(&seen) {
+            self.versions.push(seen);
+        }
     }
 
     pub(crate) const fn first_revision(&self) -> Revision {
@@ -208,6 +211,26 @@ impl<'a> Case<'a> {
 
     pub(crate) fn is_final(&mut self, reason: &str) {
         self.reversibility = Reversibility::Final(reason.to_owned());
+    }
+
+    /// Reasons are told of the reversal, whose input has no other field, with what helps there.
+    pub(crate) fn refuse_reversal(&mut self) {
+        for Refusal { code, field, remedy, .. } in self.refusals.iter_mut().filter(|refusal| refusal.field != "change")
+        {
+            let helps = match code {
+                // Not about a field of the command: the remedy holds here, too.
+                _ if field.is_empty() => None,
+                RefusalCode::Conflict => Some("free it, then take the change back"),
+                RefusalCode::NotFound => Some("take its removal back first"),
+                RefusalCode::QuotaExceeded => Some("remove some first"),
+                RefusalCode::Invalid => Some("make another change that mends it"),
+                _ => None,
+            };
+            if let Some(helps) = helps {
+                helps.clone_into(remedy);
+            }
+            "change".clone_into(field);
+        }
     }
 
     fn finish(self) -> Result<Decision, Vec<Refusal>> {

@@ -56,7 +56,7 @@ pub(crate) fn removed(case: &mut Case<'_>, before: &Domain) {
 }
 
 /// The domain, which was removed, comes again.
-pub(crate) fn remade(case: &mut Case<'_>, domain: &Domain) {
+pub(crate) fn restored(case: &mut Case<'_>, domain: &Domain) {
     case.check_taken(Some(domain.id.uuid()), Taken::Domain);
     let write = Write::DomainInsert(domain.clone());
     case.effect((ResourceKind::Domain, domain.id.uuid()), domain.name.as_str(), None, Some(domain), write);

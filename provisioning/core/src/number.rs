@@ -33,10 +33,10 @@ pub(crate) fn delete(case: &mut Case<'_>, id: NumberId) {
 
 /// The number is as `after` from now on.
 pub(crate) fn replaced(case: &mut Case<'_>, before: &Number, after: &Number) {
-    if let Some(holder) = case.view.ancestry.last() {
-        check_subscriber(case, after.subscriber, holder);
-    }
     if after.subscriber != before.subscriber {
+        if let Some(holder) = case.view.ancestry.last() {
+            check_subscriber(case, after.subscriber, holder);
+        }
         case.freed.push(before.id);
     }
     let write = Write::NumberUpdate(after.clone());
@@ -52,7 +52,7 @@ pub(crate) fn removed(case: &mut Case<'_>, before: &Number) {
 }
 
 /// The number, which was removed, comes again.
-pub(crate) fn remade(case: &mut Case<'_>, number: &Number) {
+pub(crate) fn restored(case: &mut Case<'_>, number: &Number) {
     if let Some(holder) = case.view.ancestry.last() {
         check_subscriber(case, number.subscriber, holder);
     }

@@ -13,13 +13,21 @@ use uuid::Uuid;
 
 use crate::decide::Case;
 use crate::resource::{Account, Domain, Number, Revision, Site, Subscriber, Trunk};
+use crate::view::{LATER_MAX, Write};
 use crate::{account, domain, number, site, subscriber, trunk};
+
+/// Later changes that a refusal names one by one.
+const TOLD_MAX: usize = 5;
 
 /// Fields that follow from others, and are no part of what a change says.
 const DERIVED: [&str; 2] = ["revision", "subscriber_count"];
 
 pub(crate) fn revert(case: &mut Case<'_>, change: ChangeId) {
-    let Some(reverted) = &case.view.reverted else { return case.missing("change", "change", change) };
+    let view = case.view;
+    let in_scope = view.ancestry.last().is_some_and(|owner| case.ctx.scope.contains(&owner.path));
+    let Some(reverted) = view.reverted.as_ref().filter(|_| in_scope) else {
+        return case.missing("change", "change", change);
+    };
     if let Reversibility::Final(reason) = &reverted.plan.reversibility {
         let message = format!("{} cannot be taken back: {reason}", reverted.command);
         return case.refuse(RefusalCode::Conflict, "change", &message, "make another change that mends it");
@@ -28,39 +36,48 @@ pub(crate) fn revert(case: &mut Case<'_>, change: ChangeId) {
         let message = format!("it was taken back by the change {by}");
         return case.refuse(RefusalCode::Conflict, "change", &message, "take that one back to have it again");
     }
-    let view = case.view;
-    if !view.ancestry.last().is_some_and(|owner| case.ctx.scope.contains(&owner.path)) {
-        return case.missing("change", "change", change);
+    // Two steps say all there is to say: the third is the first again.
+    if let Some(reinstated) = reverted.reverts.filter(|reverts| reverts.is_reversal) {
+        let message = format!("it took the reversal {} back", reinstated.change);
+        let remedy = "take the change itself, which is in force again, back once more";
+        return case.refuse(RefusalCode::Conflict, "change", &message, remedy);
+    }
+    if reverted.later.len() >= LATER_MAX {
+        let message = format!("what it touched was changed {LATER_MAX} times since, or more");
+        return case.refuse(RefusalCode::Conflict, "change", &message, "make another change that mends it");
+    }
+    if reverted.plan.effects.iter().any(|effect| effect.resource.kind != ResourceKind::Account) {
+        // Says when the account, or one above it, is disabled.
+        let _owner = case.owner();
     }
     for effect in reverted.plan.effects.iter().rev() {
         invert(case, effect);
     }
-    case.write(crate::view::Write::Reverted(change));
+    case.refuse_reversal();
+    case.write(Write::Reversal(change));
 }
 
 fn invert(case: &mut Case<'_>, effect: &Effect) {
     let (view, id) = (case.view, effect.resource.id);
-    if effect.resource.kind != ResourceKind::Account {
-        // Says when the account, or one above it, is disabled.
-        let _owner = case.owner();
-    }
     match effect.resource.kind {
         ResourceKind::Account => {
             let present = view.ancestry.last().filter(|account| account.id.uuid() == id);
-            if let Some(Inverse::Change(before, after)) = inverse(case, effect, present) {
-                account::restored(case, before, &after);
+            match inverse(case, effect, present) {
+                Some(Inverse::Change(before, after)) => account::restored(case, before, &after),
+                Some(Inverse::Remove(_) | Inverse::Make(_)) => unknown(case, effect),
+                None => {}
             }
         }
         ResourceKind::Domain => match inverse(case, effect, view.domain(DomainId::from_uuid(id))) {
             Some(Inverse::Remove(domain)) => domain::removed(case, domain),
             Some(Inverse::Change(before, after)) => domain::replaced(case, before, &after),
-            Some(Inverse::Make(domain)) => domain::remade(case, &domain),
+            Some(Inverse::Make(domain)) => domain::restored(case, &domain),
             None => {}
         },
         ResourceKind::Site => match inverse(case, effect, view.site(SiteId::from_uuid(id))) {
             Some(Inverse::Remove(site)) => site::removed(case, site),
             Some(Inverse::Change(before, after)) => site::replaced(case, before, &after),
-            Some(Inverse::Make(site)) => site::remade(case, &site),
+            Some(Inverse::Make(site)) => site::restored(case, &site),
             None => {}
         },
         ResourceKind::Subscriber => {
@@ -71,19 +88,22 @@ fn invert(case: &mut Case<'_>, effect: &Effect) {
         ResourceKind::Number => match inverse(case, effect, view.number(NumberId::from_uuid(id))) {
             Some(Inverse::Remove(number)) => number::removed(case, number),
             Some(Inverse::Change(before, after)) => number::replaced(case, before, &after),
-            Some(Inverse::Make(number)) => number::remade(case, &number),
+            Some(Inverse::Make(number)) => number::restored(case, &number),
             None => {}
         },
-        ResourceKind::Trunk => {
-            if let Some(Inverse::Change(before, after)) = inverse(case, effect, view.trunk(TrunkId::from_uuid(id))) {
-                trunk::replaced(case, before, &after);
-            }
-        }
-        other => {
-            let message = format!("what was done to {} {} cannot be taken back", other.as_str(), effect.name);
-            case.refuse(RefusalCode::Conflict, "change", &message, "make another change that mends it");
-        }
+        ResourceKind::Trunk => match inverse(case, effect, view.trunk(TrunkId::from_uuid(id))) {
+            Some(Inverse::Change(before, after)) => trunk::replaced(case, before, &after),
+            Some(Inverse::Remove(_) | Inverse::Make(_)) => unknown(case, effect),
+            None => {}
+        },
+        _ => unknown(case, effect),
     }
+}
+
+/// An effect whose command should have said that it is final.
+fn unknown(case: &mut Case<'_>, effect: &Effect) {
+    let message = format!("what was done to {} {} cannot be taken back", effect.resource.kind.as_str(), effect.name);
+    case.refuse(RefusalCode::Conflict, "change", &message, "make another change that mends it");
 }
 
 fn invert_subscriber(case: &mut Case<'_>, effect: &Effect, inverse: Inverse<'_, Subscriber>) {
@@ -93,8 +113,8 @@ fn invert_subscriber(case: &mut Case<'_>, effect: &Effect, inverse: Inverse<'_, 
     };
     let view = case.view;
     let Some(domain) = view.domain(subscriber.domain) else {
-        let message = format!("the domain of {} is gone", effect.name);
-        return case.refuse(RefusalCode::Conflict, "change", &message, "take the removal of the domain back first");
+        let message = format!("the domain of subscriber {} is gone", effect.name);
+        return case.refuse(RefusalCode::Conflict, "change", &message, "have the domain again first");
     };
     match inverse {
         Inverse::Remove(subscriber) => {
@@ -117,7 +137,7 @@ fn invert_subscriber(case: &mut Case<'_>, effect: &Effect, inverse: Inverse<'_, 
                 let message = format!("the credentials of {} are not kept any more", effect.name);
                 return case.refuse(RefusalCode::Conflict, "change", &message, "create the subscriber anew");
             }
-            subscriber::remade(case, &subscriber, domain);
+            subscriber::restored(case, &subscriber, domain);
         }
     }
 }
@@ -213,15 +233,35 @@ fn is_as_left(
         let same = later.plan.effects.iter().find(|same| same.resource == effect.resource)?;
         let mut set = differences(&fields(same.before.as_ref()), &fields(same.after.as_ref()));
         set.retain(&counts);
-        (!set.is_empty()).then(|| format!("{} by {} ({})", set.join(", "), later.change, later.command))
+        // What an account above did is not told.
+        let by = match case.ctx.scope.contains(&later.path) {
+            true => format!("{} ({})", later.change, later.command),
+            false => "an account above".to_owned(),
+        };
+        (!set.is_empty()).then(|| format!("{} by {by}", set.join(", ")))
     });
     let set_later: Vec<String> = set_later.collect();
     if set_later.is_empty() && changed.is_empty() {
         return true;
     }
-    let what = if set_later.is_empty() { changed.join(", ") } else { set_later.join("; ") };
-    let message = format!("{name} was changed since: {what}");
-    case.refuse(RefusalCode::Conflict, "change", &message, "take the later change back first");
+    let (message, remedy) = match set_later.as_slice() {
+        [] => {
+            let fields = changed.join(", ");
+            (
+                format!("{name} was changed since, by a reversal: {fields}"),
+                "take the latest reversal in its history back",
+            )
+        }
+        [told @ .., last] if told.len() < TOLD_MAX => {
+            let told: String = told.iter().map(|told| format!("{told}; ")).collect();
+            (format!("{name} was changed since: {told}{last}"), "take the later change back first")
+        }
+        [.., last] => (
+            format!("{name} was changed {} times since, the last time: {last}", set_later.len()),
+            "take the later changes back first, the last one first",
+        ),
+    };
+    case.refuse(RefusalCode::Conflict, "change", &message, remedy);
     false
 }
 

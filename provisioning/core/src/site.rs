@@ -30,8 +30,10 @@ pub(crate) fn delete(case: &mut Case<'_>, id: SiteId) {
 
 /// The site is as `after` from now on.
 pub(crate) fn replaced(case: &mut Case<'_>, before: &Site, after: &Site) {
-    case.check_name("name", &after.name, 1);
-    case.check_taken(Some(after.id.uuid()), Taken::Name);
+    if after.name != before.name {
+        case.check_name("name", &after.name, 1);
+        case.check_taken(Some(after.id.uuid()), Taken::Name);
+    }
     let write = Write::SiteUpdate(after.clone());
     case.effect((ResourceKind::Site, after.id.uuid()), after.name.clone(), Some(before), Some(after), write);
 }
@@ -44,7 +46,7 @@ pub(crate) fn removed(case: &mut Case<'_>, before: &Site) {
 }
 
 /// The site, which was removed, comes again.
-pub(crate) fn remade(case: &mut Case<'_>, site: &Site) {
+pub(crate) fn restored(case: &mut Case<'_>, site: &Site) {
     case.check_taken(Some(site.id.uuid()), Taken::Name);
     let write = Write::SiteInsert(site.clone());
     case.effect((ResourceKind::Site, site.id.uuid()), site.name.clone(), None, Some(site), write);

@@ -97,7 +97,9 @@ pub(crate) fn replaced(case: &mut Case<'_>, before: &Subscriber, after: &Subscri
     if after.site != before.site {
         check_site(case, after.site, after.account);
     }
-    case.check_taken(Some(after.id.uuid()), Taken::Extension);
+    if after.extension != before.extension {
+        case.check_taken(Some(after.id.uuid()), Taken::Extension);
+    }
     changed(case, before, after, domain, Write::SubscriberUpdate(after.clone()));
 }
 
@@ -112,7 +114,7 @@ pub(crate) fn removed(case: &mut Case<'_>, before: &Subscriber, domain: &Domain)
 }
 
 /// The subscriber, which was removed, comes again, with the credentials that were kept.
-pub(crate) fn remade(case: &mut Case<'_>, subscriber: &Subscriber, domain: &Domain) {
+pub(crate) fn restored(case: &mut Case<'_>, subscriber: &Subscriber, domain: &Domain) {
     check_site(case, subscriber.site, subscriber.account);
     check_quota(case);
     let id = subscriber.id.uuid();

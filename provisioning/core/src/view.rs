@@ -10,7 +10,8 @@ use uuid::Uuid;
 use crate::resource::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
 
 /// What the store knows of the objects that a command names. What lies outside the caller's scope is left out, as if
-/// it did not exist; only the accounts above the owner are there, since their quotas count.
+/// it did not exist; only the accounts above the owner are there, since their quotas count, and what a change touched that
+/// is to be taken back, such as a number that an account above holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct View {
     /// From the provider down to the account that the command is about (the owner of the object), in the order of the
@@ -34,12 +35,12 @@ pub struct View {
     /// Domains and sites that are to go and have subscribers: which, and how many.
     pub populated: Vec<(Uuid, i64)>,
     /// The change that is to be taken back.
-    pub reverted: Option<Reverted>,
+    pub reverted: Option<RevertedChange>,
 }
 
 /// A change that is to be taken back.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reverted {
+pub struct RevertedChange {
     /// Which.
     pub change: ChangeId,
     /// The command that it carried out.
@@ -48,15 +49,31 @@ pub struct Reverted {
     pub plan: Plan,
     /// The change by which it was taken back before.
     pub by: Option<ChangeId>,
-    /// Changes that came after it, are in force, and touched what it touched; the oldest first.
+    /// What it took back, where it is a reversal.
+    pub reverts: Option<RevertedBefore>,
+    /// Changes that came after it, are in force, and touched what it touched; the oldest first, at most [`LATER_MAX`].
     pub later: Vec<Later>,
     /// Subscribers that it removed and whose credentials are kept.
     pub kept: Vec<SubscriberId>,
 }
 
+/// Later changes that are looked at. Who has more of them mends things by another change.
+pub const LATER_MAX: usize = 200;
+
+/// What a reversal took back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevertedBefore {
+    /// The change.
+    pub change: ChangeId,
+    /// Whether that was a reversal itself.
+    pub is_reversal: bool,
+}
+
 /// A change that came after one that is to be taken back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Later {
+    /// The account whose subtree it changed.
+    pub path: AccountPath,
     /// Which.
     pub change: ChangeId,
     /// The command that it carried out.
@@ -186,8 +203,8 @@ pub enum Write {
     TokenInsert(Token),
     /// A token as it is to be.
     TokenUpdate(Token),
-    /// This change is taken back by the one that is written.
-    Reverted(ChangeId),
+    /// The one that is written takes this change back.
+    Reversal(ChangeId),
 }
 
 /// From what the digest secrets of a subscriber are made.

@@ -32,11 +32,13 @@ macro_rules! history {
 
 db::statements! {
     GET = concat!(entries!("audit x"), "WHERE x.change_id = $1 AND x.path >= $2 AND x.path < $3");
-    /// A subtree's entries are found by its path, and put in order.
-    OLDEST = concat!(entries!("audit x"),
-        "WHERE x.path >= $1 AND x.path < $2 AND x.sequence > $3 ORDER BY x.sequence LIMIT $4");
-    NEWEST = concat!(entries!("audit x"),
-        "WHERE x.path >= $1 AND x.path < $2 AND x.sequence < $3 ORDER BY x.sequence DESC LIMIT $4");
+    /// A subtree's entries are found by its path, and their numbers put in order: a walk along the numbers would read
+    /// all entries for who has few. The sum keeps the engines from that.
+    OLDEST = concat!(entries!("audit x"), "WHERE x.sequence IN (SELECT sequence FROM audit \
+        WHERE path >= $1 AND path < $2 AND sequence + 0 > $3 ORDER BY sequence + 0 LIMIT $4) ORDER BY x.sequence");
+    NEWEST = concat!(entries!("audit x"), "WHERE x.sequence IN (SELECT sequence FROM audit \
+        WHERE path >= $1 AND path < $2 AND sequence + 0 < $3 ORDER BY sequence + 0 DESC LIMIT $4) \
+        ORDER BY x.sequence DESC");
     /// Nearly all entries are in the scope: a walk in their order, along no index of paths.
     OLDEST_OF_ALL = concat!(entries!("audit x"),
         "WHERE x.path || '' >= $1 AND x.path || '' < $2 AND x.sequence > $3 ORDER BY x.sequence LIMIT $4");
@@ -124,5 +126,5 @@ async fn narrowed(db: &Db, scope: &Scope, account: Option<AccountId>) -> Result<
         .bind(account.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)
     .map_err(failed)?;
     let path = path.map(|path| parsed("account.path", &path)).transpose().map_err(read_error)?;
-    Ok(path.map(|path| Scope::subtree(&path)))
+    Ok(path.map(|path| Scope::of(&path)))
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use db::pipeline::{self, Commands, Decided, Failed, Written};
 use db::{Db, DbError, Tx, WriteError};
 use model::actor::Permission;
-use model::change::{Change, ChangeError, CommitOptions, Committed, Plan, Refusal, RefusalCode};
+use model::change::{Change, ChangeError, CommitOptions, Committed, Plan};
 use model::ctx::Ctx;
 use model::id::ChangeId;
 use model::secret::Secret;
@@ -66,9 +66,6 @@ impl Commands for ProvisioningStore {
 
     /// SQLite names the columns, PostgreSQL the index, which is named after them.
     fn raced(constraint: String) -> ChangeError {
-        if constraint.contains("reversal") {
-            return reverted_meanwhile();
-        }
         const INDEXES: [(&str, &str, Taken); 6] = [
             ("domain.name", "domain_name_key", Taken::Domain),
             ("subscriber.username", "subscriber_domain_id_username_key", Taken::Username),
@@ -123,13 +120,8 @@ pub(crate) async fn write_all(
             Write::TrunkUpdate(trunk) => trunk::update(tx, &trunk).await?,
             Write::TokenInsert(token) => revealed = Some(token::insert(tx, &token).await?),
             Write::TokenUpdate(token) => token::update(tx, &token).await?,
-            Write::Reverted(reverted) => reversal::insert(tx, reverted, change).await?,
+            Write::Reversal(reverted) => reversal::insert(tx, reverted, change).await?,
         }
     }
     Ok(revealed)
-}
-
-fn reverted_meanwhile() -> ChangeError {
-    let message = "it was taken back at the same time";
-    Refusal::new(RefusalCode::Conflict, "change", message, "there is nothing left to do").into()
 }

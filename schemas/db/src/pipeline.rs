@@ -60,13 +60,9 @@ pub trait Commands: Clone + Send + Sync + 'static {
     /// as a keyed digest.
     fn request(&self, command: &Self::Command) -> Vec<Vec<u8>>;
 
-    /// What is done before the transaction of a plan or a commit, outside of it.
-    ///
-    /// # Errors
-    /// When it fails; the command is not looked at then.
-    async fn prepare(&self, _command: &Self::Command) -> Result<(), DbError> {
-        Ok(())
-    }
+    /// What is done before the transaction of a plan or a commit, outside of it. It changes nothing that the command is
+    /// about; when it fails, the command is looked at all the same.
+    async fn prepare(&self, _command: &Self::Command) {}
 
     /// Loads what the command looks at, in the scope of `ctx`, and decides: for a plan on a snapshot, for a commit in
     /// the transaction that writes. None only for what the daemon asks of itself: there was nothing to do after all.
@@ -102,7 +98,7 @@ where
     P::Command: Clone,
 {
     ctx.require(P::required(command))?;
-    folder.prepare(command).await?;
+    folder.prepare(command).await;
     let shared = (folder.clone(), ctx.clone(), command.clone());
     let decided = folder.db().read::<_, Failed, _>(move |tx| {
         Box::pin(async move {
@@ -137,7 +133,7 @@ pub async fn commit_if_needed<P: Commands>(
     options: CommitOptions,
 ) -> Result<Option<Committed>, ChangeError> {
     ctx.require(P::required(&command))?;
-    folder.prepare(&command).await?;
+    folder.prepare(&command).await;
     let request = request_hash(folder, &command, &options)?;
     let shared = Arc::new((folder.clone(), ctx.clone(), command, options));
     let committed = folder.db().write(move |tx| {
@@ -178,8 +174,9 @@ async fn commit_in<P: Commands>(
 fn request_hash<P: Commands>(folder: &P, command: &P::Command, options: &CommitOptions) -> Result<Hash, ChangeError> {
     let expected = serde_json::to_vec(&options.expected).map_err(|e| ChangeError::Internal(e.to_string()))?;
     let said = folder.request(command);
-    let mut parts = vec![P::name(command).as_bytes(), &expected];
+    let mut parts = vec![P::name(command).as_bytes()];
     parts.extend(said.iter().map(Vec::as_slice));
+    parts.push(&expected);
     Ok(hash_request(&parts))
 }
 

@@ -228,6 +228,35 @@ mod contract {
         .await;
     }
 
+    /// What a migration makes of an audit trail from before is what is written beside it now.
+    #[tokio::test]
+    async fn the_history_of_resources_is_made_from_an_older_trail() {
+        const SQLITE: &str = include_str!("../../migrations/sqlite/0013_reversals.sql");
+        const POSTGRES: &str = include_str!("../../migrations/postgres/0013_reversals.sql");
+        on_each_database(async |db: TestDb| {
+            let ctx = caller(&World::new());
+            for _ in 0..3 {
+                mutate(&db, &ctx, None, "a").await.unwrap();
+            }
+            execute(&db, "UPDATE audit SET plan = '{\"effects\":[]}' WHERE sequence = 2").await;
+            execute(&db, "DELETE FROM audit_resource WHERE sequence = 2").await;
+            let history = async || -> Vec<(uuid::Uuid, i64)> {
+                const SQL: &str = "SELECT resource_id, sequence FROM audit_resource ORDER BY sequence, resource_id";
+                db::on_db!(&*db, c => sqlx::query_as(SQL).fetch_all(c).await).unwrap()
+            };
+            let written = history().await;
+            assert_eq!(written.len(), 2);
+            execute(&db, "DELETE FROM audit_resource").await;
+            let migration = if matches!(&*db, Db::Sqlite(_)) { SQLITE } else { POSTGRES };
+            let statements = migration.split(';').map(str::trim);
+            let fill = statements.filter(|sql| sql.starts_with("INSERT")).collect::<Vec<_>>();
+            assert_eq!(fill.len(), 1);
+            execute(&db, fill[0]).await;
+            assert_eq!(history().await, written);
+        })
+        .await;
+    }
+
     #[tokio::test]
     async fn tampering_with_the_audit_is_found() {
         for (sql, at) in [

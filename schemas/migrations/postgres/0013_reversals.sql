@@ -6,7 +6,7 @@ CREATE TABLE audit_resource (
 );
 INSERT INTO audit_resource (resource_id, sequence)
   SELECT (effect -> 'resource' ->> 'id')::uuid, audit.sequence
-  FROM audit, jsonb_array_elements(audit.plan::jsonb -> 'effects') effect
+  FROM audit, json_array_elements(audit.plan::json -> 'effects') effect
   ON CONFLICT DO NOTHING;
 
 -- Which change takes which one back, and whether it does so still: a reversal can be taken back itself.

@@ -361,11 +361,18 @@ impl Directory {
     }
 
     fn domain_put(&mut self, entry: Domain) {
-        if let Some(old) = self.domains.get(&entry.id) {
-            self.domains_by_name.remove(&old.name);
+        if let Some(old) = self.domains.get(&entry.id).cloned() {
+            self.domain_unlink(&old);
         }
         self.domains_by_name.insert(entry.name.clone(), entry.id);
         self.domains.insert(entry.id, Arc::new(entry));
+    }
+
+    /// Removes the index entry of `old`, unless another domain has taken the name over meanwhile.
+    fn domain_unlink(&mut self, old: &Domain) {
+        if self.domains_by_name.get(&old.name) == Some(&old.id) {
+            self.domains_by_name.remove(&old.name);
+        }
     }
 
     fn subscriber_put(&mut self, entry: Subscriber) {
@@ -400,6 +407,9 @@ impl Directory {
 
     fn number_put(&mut self, entry: Number) {
         self.number_remove(entry.id);
+        if let Some(displaced) = self.numbers.get(&entry.e164).cloned() {
+            self.number_unlink(&displaced);
+        }
         if let Some(subscriber) = entry.subscriber {
             let mut own = self.numbers_by_subscriber.get(&subscriber).cloned().unwrap_or_default();
             own.push((entry.id, entry.e164));
@@ -415,9 +425,14 @@ impl Directory {
         // The same number may have come back under another id.
         let Some(old) = self.numbers.get(&e164).filter(|n| n.id == id).cloned() else { return };
         self.numbers.remove(&e164);
+        self.number_unlink(&old);
+    }
+
+    /// Takes a number from the list of its subscriber.
+    fn number_unlink(&mut self, old: &Number) {
         let Some(subscriber) = old.subscriber else { return };
         let mut own = self.numbers_by_subscriber.get(&subscriber).cloned().unwrap_or_default();
-        own.retain(|(number, _)| *number != id);
+        own.retain(|(number, _)| *number != old.id);
         if own.is_empty() {
             self.numbers_by_subscriber.remove(&subscriber);
         } else {
@@ -448,7 +463,7 @@ impl Directory {
             }
             DirectoryKey::Domain(id) => {
                 if let Some(old) = self.domains.remove(&id) {
-                    self.domains_by_name.remove(&old.name);
+                    self.domain_unlink(&old);
                 }
             }
             DirectoryKey::Subscriber(id) => {
@@ -521,5 +536,36 @@ mod tests {
         assert!(after.number(world.alice_number).is_none() && after.calling_number(world.alice.id).is_none());
         assert!(after.trunk_by_address(world.trunk.address).is_none());
         assert_eq!(after.trunks().count(), 1);
+    }
+
+    /// A change that is taken back brings an old identifier again: in one batch it comes before the removal of the one
+    /// that held the name meanwhile.
+    #[test]
+    fn a_name_stays_with_who_took_it_over() {
+        let world = World::new();
+        let directory = world.directory();
+        let domain = directory.domain_by_name("alpha.example").expect("hosted").clone();
+        let number = directory.number(world.alice_number).expect("there").clone();
+        let (held_domain, held_number) = (DomainId::from_uuid(uuid(1)), NumberId::from_uuid(uuid(2)));
+        let meanwhile = directory.apply([
+            DirectoryChange::Removed(DirectoryKey::Domain(domain.id)),
+            DirectoryChange::Upsert(DirectoryEntry::Domain(Domain { id: held_domain, ..(*domain).clone() })),
+            DirectoryChange::Removed(DirectoryKey::Number(number.id)),
+            DirectoryChange::Upsert(DirectoryEntry::Number(Number { id: held_number, ..(*number).clone() })),
+        ]);
+        assert_eq!(meanwhile.domain_by_name("alpha.example").map(|d| d.id), Some(held_domain));
+        let again = meanwhile.apply([
+            DirectoryChange::Upsert(DirectoryEntry::Domain((*domain).clone())),
+            DirectoryChange::Removed(DirectoryKey::Domain(held_domain)),
+            DirectoryChange::Upsert(DirectoryEntry::Number(Number { subscriber: None, ..(*number).clone() })),
+            DirectoryChange::Removed(DirectoryKey::Number(held_number)),
+        ]);
+        assert_eq!(again.domain_by_name("alpha.example").map(|d| d.id), Some(domain.id));
+        assert_eq!(again.number(world.alice_number).map(|n| n.id), Some(number.id));
+        assert_eq!(again.calling_number(world.alice.id), None, "it is nobody's number now");
+    }
+
+    fn uuid(n: u128) -> uuid::Uuid {
+        uuid::Uuid::from_u128(n)
     }
 }

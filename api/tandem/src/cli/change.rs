@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use api_http::global_id::encode;
 use clap::Subcommand;
+use model::change::ResourceKind;
 use serde_json::{Value, json};
 
 use super::output::cell;
@@ -66,7 +68,12 @@ pub async fn run(command: ChangeCommand, config: Config, output: Output) -> Resu
         }
         ChangeCommand::Show { remote, change } => {
             let document = format!("query($id: ID!) {{ node(id: $id) {{ ...Change }} }} {FRAGMENTS}");
-            let mut data = remote.client(&config)?.graphql(&document, json!({ "id": change })).await?;
+            // A refusal names changes by their bare identifier.
+            let id = match change.parse::<uuid::Uuid>() {
+                Ok(bare) => encode(ResourceKind::Change, bare),
+                Err(_) => change.clone(),
+            };
+            let mut data = remote.client(&config)?.graphql(&document, json!({ "id": id })).await?;
             let found = data["node"].take();
             if found["id"].is_null() {
                 return Err(format!("there is no change {change} within reach: 'tandem change list' shows them").into());
@@ -82,7 +89,12 @@ pub async fn run(command: ChangeCommand, config: Config, output: Output) -> Resu
             let mut data = remote.client(&config)?.graphql(document, variables).await?;
             let payload = data["changeRevert"].take();
             match payload["userErrors"].as_array() {
-                Some(errors) if errors.is_empty() => show(&payload, &payload["plan"], output),
+                Some(errors) if errors.is_empty() => {
+                    if let (Output::Table, Some(change)) = (output, payload["changeId"].as_str()) {
+                        println!("taken back by the change {change}");
+                    }
+                    show(&payload, &payload["plan"], output)
+                }
                 errors => {
                     let errors = errors.cloned().unwrap_or_default();
                     let errors = Value::from(errors).to_string();
