@@ -51,6 +51,10 @@ fn mutated_manifests_are_refused_or_true() {
     let path = dir.path().join("manifest.json");
     std::fs::write(&path, &manifest).unwrap();
     let true_one = Manifest::verify(dir.path()).unwrap();
+    for spelling in ["journal//1", "./journal/1", "journal/./1", "journal/1/", "key/../journal/1", "/journal/1"] {
+        std::fs::write(&path, manifest.replace("journal/1", spelling)).unwrap();
+        assert!(Manifest::verify(dir.path()).is_err(), "{spelling}");
+    }
     let mutator = Mutator::new(vec![manifest.into_bytes()], SPICE).with_changes(1..=2);
     let (mut taken, mut refused) = (0, 0);
     soak::campaign("manifests of backups", SEED, ROUNDS, |_, random| {

@@ -107,7 +107,9 @@ impl Manifest {
         }
         for entry in &manifest.files {
             let below = Path::new(&entry.path);
-            if below.components().any(|part| !matches!(part, Component::Normal(_))) {
+            // In no other spelling: `journal//1` is a file twice.
+            let is_plain = below.components().collect::<PathBuf>().as_os_str() == entry.path.as_str();
+            if !is_plain || below.components().any(|part| !matches!(part, Component::Normal(_))) {
                 return Err(malformed(format!("{} does not lie below it", entry.path)));
             }
             let path = dir.join(below);
