@@ -2,7 +2,7 @@
 //!
 //! What was built on the change stays whole: a field that was changed again since, a thing that something new refers to
 //! or that somebody else holds by now is a refusal that says what. So the state after it is the one that the remaining
-//! changes describe, whatever their order.
+//! changes describe, whatever their order (decision 0010).
 
 use model::change::{Effect, EffectKind, RefusalCode, ResourceKind, Reversibility};
 use model::id::{ChangeId, DomainId, NumberId, SiteId, SubscriberId, TrunkId};
