@@ -9,8 +9,15 @@ use serde_json::json;
 use crate::client::{Client, ClientError};
 
 /// Permissions of a reseller in the demo.
-const RESELLER_PERMISSIONS: [&str; 6] =
-    ["provisioning:read", "provisioning:write", "billing:read", "alarm:read", "report:read", "token:write"];
+const RESELLER_PERMISSIONS: [&str; 7] = [
+    "provisioning:read",
+    "provisioning:write",
+    "billing:read",
+    "alarm:read",
+    "report:read",
+    "token:write",
+    "audit:read",
+];
 /// Permissions of the BSS that pulls files.
 const BSS_PERMISSIONS: [&str; 2] = ["billing:read", "billing:acknowledge"];
 /// The zone of everybody in the demo.
