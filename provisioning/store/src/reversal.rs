@@ -22,7 +22,8 @@ db::statements! {
     /// Changes after one that touched a resource and are in force. A reversal has no effect of its own: what it takes back
     /// is not in force.
     LATER = "SELECT x.change_id, x.path, x.command, x.plan FROM audit_resource r JOIN audit x ON x.sequence = r.sequence \
-        WHERE r.resource_id = $1 AND r.sequence > $2 AND x.command <> 'change_revert' \
+        WHERE r.resource_id = $1 AND r.sequence > $2 \
+        AND NOT EXISTS (SELECT 1 FROM reversal w WHERE w.change_id = x.change_id) \
         AND NOT EXISTS (SELECT 1 FROM reversal v WHERE v.reverts = x.change_id AND v.in_force) ORDER BY r.sequence LIMIT $3";
     /// The change by which one is taken back now.
     BY = "SELECT change_id FROM reversal WHERE reverts = $1 AND in_force";

@@ -1,8 +1,8 @@
 //! What every mutation commits beside its rows: audit entry with hash chain, change event, idempotency answer.
 //!
 //! In a write transaction: [`replay`] first; then load the view, plan, [`check_expected`], write the rows; [`record`]
-//! last. [`crate::pipeline`] does so for every folder. The chain: the hash of an entry covers the hash before it and every field, so a changed, missing or inserted
-//! entry is found by [`verify_audit`]. Plans, and so audit and answers, hold no secrets; a replay never repeats one.
+//! last. [`crate::pipeline`] does so for every folder. The chain: the hash of an entry covers the hash before it and every
+//! field, so a changed, missing or inserted entry is found by [`verify_audit`]. Plans, and so audit and answers, hold no secrets; a replay never repeats one.
 
 use std::collections::BTreeSet;
 

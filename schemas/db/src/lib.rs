@@ -6,8 +6,9 @@
 //! calls or money; know a table of one folder. Each `store` crate brings its own statements ([`statements!`]).
 //!
 //! A store method is: `db.write(move |tx| Box::pin(async move { load the view; decide; write; append the event }))`.
-//! Mutations go through [`pipeline`]; a consumer of a feed ends with [`cursor::advance`]. Rows of [`counter`] are locked last, in the order `rated`, `audit`, `event`, so that no two
-//! transactions wait for each other and nobody waits for them long.
+//! Mutations go through [`pipeline`]; a consumer of a feed ends with [`cursor::advance`]. Rows of [`counter`] are locked
+//! last, in the order `rated`, `audit`, `event`, so that no two transactions wait for each other and nobody waits for them
+//! long.
 
 pub mod backup;
 pub mod change;
