@@ -10,6 +10,7 @@ use billing::command::Command as Billing;
 use billing::resource as row;
 use fault::command::Command as Fault;
 use model::change::{CommitOptions, IdempotencyKey, Refusal, RefusalCode, ResourceKind, ResourceRef, ResourceVersion};
+use model::network::Networks;
 use model::secret::Secret;
 use provisioning::command::{Command as Provisioning, TrunkCredentials, TrunkRegistrar};
 use reports::command::Command as Reports;
@@ -544,6 +545,9 @@ pub struct TokenIssueInput {
     permissions: Vec<Permission>,
     /// When it ceases to work; left out: when it is revoked.
     expires_at: Option<Timestamp>,
+    /// From where it may be used: networks such as `192.0.2.0/24`, or addresses. Left out: from where the issuer's own
+    /// token may be used.
+    networks: Option<Vec<String>>,
 }
 
 impl Input for TokenIssueInput {
@@ -554,7 +558,54 @@ impl Input for TokenIssueInput {
             name: self.name,
             permissions: self.permissions.into_iter().map(|permission| permission.0).collect(),
             expires_at: self.expires_at.map(|at| at.0),
+            networks: networks(self.networks.unwrap_or_default())?,
         })
+    }
+}
+
+/// A list of networks; one that is none is named.
+fn networks(texts: Vec<String>) -> Result<Networks, Refusal> {
+    Networks::new(texts.iter().map(String::as_str)).map_err(|error| {
+        Refusal::new(RefusalCode::Invalid, "networks", error.to_string(), "send networks such as 192.0.2.0/24")
+    })
+}
+
+/// Changes of an API token. What is left out stays; null takes the end away.
+#[derive(InputObject)]
+pub struct TokenUpdateInput {
+    /// Which token.
+    id: ID,
+    /// When it ceases to work.
+    expires_at: MaybeUndefined<Timestamp>,
+    /// From where it may be used; an empty list: from anywhere.
+    networks: Option<Vec<String>>,
+}
+
+impl Input for TokenUpdateInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        Ok(Provisioning::TokenUpdate {
+            id: id(ResourceKind::Token, "id", &self.id)?,
+            expires_at: change(self.expires_at, |at| Ok(at.0))?,
+            networks: self.networks.map(networks).transpose()?,
+        })
+    }
+}
+
+/// A token to be drawn anew.
+#[derive(InputObject)]
+pub struct TokenRotateInput {
+    /// Which token.
+    id: ID,
+    /// Seconds that the token before works on: time to change the clients. At most a week.
+    #[graphql(default)]
+    overlap_s: u32,
+}
+
+impl Input for TokenRotateInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        Ok(Provisioning::TokenRotate { id: id(ResourceKind::Token, "id", &self.id)?, overlap_s: self.overlap_s })
     }
 }
 

@@ -110,6 +110,8 @@ named_by_their_plan!(
     TrunkCreateInput,
     TrunkUpdateInput,
     TokenIssueInput,
+    TokenUpdateInput,
+    TokenRotateInput,
     TokenRevokeInput,
     ChangeRevertInput,
     DomainUpdateInput,
@@ -162,6 +164,10 @@ mutations! {
     trunk_update(TrunkUpdateInput) provisioning_change ProvisioningWrite;
     /// Issues an API token; it is revealed once. The grant never exceeds the granter's.
     token_issue(TokenIssueInput) provisioning_change TokenWrite;
+    /// Changes the end of an API token, or from where it may be used; never to more than the changer has.
+    token_update(TokenUpdateInput) provisioning_change TokenWrite;
+    /// Draws an API token anew; it is revealed once. The one before works on for `overlapS` seconds. Cannot be taken back.
+    token_rotate(TokenRotateInput) provisioning_change TokenWrite;
     /// Ends an API token at once. Cannot be taken back.
     token_revoke(TokenRevokeInput) provisioning_change TokenWrite;
     /// Takes a change back, as far as nothing was built on it. It is a change itself, and can be taken back in its turn.

@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn every_field_of_a_refusal_is_one_of_the_input() {
         let sdl = crate::sdl();
-        let inputs: [(&str, &[&str]); 28] = [
+        let inputs: [(&str, &[&str]); 30] = [
             ("AccountCreate", &["parent", "kind", "name", "timezone", "callLimit", "subscriberQuota"]),
             ("AccountUpdate", &["id", "name", "callLimit", "subscriberQuota", "enabled"]),
             ("DomainCreate", &["account", "name", "dialPlan.countryCode"]),
@@ -254,7 +254,9 @@ mod tests {
             ("NumberDelete", &["id"]),
             ("TrunkCreate", &["account", "name", "address", "credentials.username", "callLimit", "keepaliveMs"]),
             ("TrunkUpdate", &["id", "callLimit", "keepaliveMs"]),
-            ("TokenIssue", &["account", "name", "permissions", "expiresAt"]),
+            ("TokenIssue", &["account", "name", "permissions", "expiresAt", "networks"]),
+            ("TokenUpdate", &["id", "expiresAt", "networks"]),
+            ("TokenRotate", &["id", "overlapS"]),
             ("TokenRevoke", &["id"]),
             ("TariffCreate", &["account", "name", "rounding.decimals", "rates[0].prefix"]),
             ("TariffAssign", &["tariff", "account", "trunk", "validFrom", "validTo"]),

@@ -1,9 +1,10 @@
 //! Who asks, and whether the route is theirs: bearer tokens (RFC 6750, section 2.1) and the permissions of
 //! [`crate::route::ROUTES`]. Deny by default: without a token nothing is answered, not even which paths there are.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
@@ -40,7 +41,10 @@ pub(crate) async fn authenticate(
 ) -> Result<Response, Problem> {
     let trace = request.extensions().get::<TraceId>().copied().unwrap_or_else(|| TraceId::new(&*deps.ids));
     let token = bearer(request.headers())?;
-    let actor = deps.authenticator.token_authenticate(token, deps.clock.now().utc).await?;
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    // The server puts it there; without it nobody is at any address of a list.
+    let from = from.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let actor = deps.authenticator.token_authenticate(token, from, deps.clock.now().utc).await?;
     let actor = actor.ok_or_else(|| Problem::unauthenticated(true))?;
     if let Some(known) = request.extensions().get::<Known>() {
         known.set();

@@ -57,6 +57,8 @@ const CERTIFICATE_DETECT_PERIOD: Duration = Duration::from_secs(60);
 const BILLING_DETECT_PERIOD: Duration = Duration::from_secs(10);
 /// How often files and reports are looked after when nothing asks for it.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_millis(500);
+/// How often it is written when tokens were last used: `lastUsedAt` is that exact.
+const TOKEN_USES_PERIOD: Duration = Duration::from_secs(30);
 /// How often the journal's old files are looked at.
 const PRUNE_PERIOD: Duration = Duration::from_secs(600);
 /// How often the ticker of scheduled reports ticks.
@@ -505,6 +507,14 @@ fn spawn_registrations(
     workers.spawn("registrations", HOUSEKEEPING_PERIOD, Some(reports.registrations()), move || {
         let (pending, store) = (Arc::clone(&pending), Arc::clone(&store));
         async move { pending.store_batch(&*store).await }
+    });
+    let store = Arc::clone(provisioning);
+    workers.spawn("token_uses", TOKEN_USES_PERIOD, None::<watch::Receiver<()>>, move || {
+        let store = Arc::clone(&store);
+        async move {
+            store.store_token_uses().await?;
+            Ok(Step::Idle)
+        }
     });
 }
 

@@ -4,11 +4,13 @@ use model::actor::Permissions;
 use model::change::{RefusalCode, ResourceKind};
 use model::id::AccountId;
 use model::money::Currency;
+use model::network::Networks;
 use model::tenancy::{AccountKind, AccountPath};
 
 use crate::command::Command;
 use crate::decide::Case;
 use crate::resource::Account;
+use crate::token::Grant;
 use crate::view::{Taken, Write};
 
 /// Highest quota of subscribers: more than one installation holds.
@@ -38,7 +40,8 @@ pub(crate) fn provider(case: &mut Case<'_>, name: &str, timezone: &str, currency
     case.is_final("an installation keeps its provider");
     let write = Write::AccountInsert(account.clone());
     case.effect((ResourceKind::Account, id.uuid()), name, None, Some(&account), write);
-    crate::token::issued(case, id, FIRST_TOKEN, Permissions::all(), None);
+    let grant = Grant { permissions: Permissions::all(), expires_at: None, networks: &Networks::default() };
+    crate::token::issued(case, id, FIRST_TOKEN, grant);
 }
 
 pub(crate) fn create(case: &mut Case<'_>, command: &Command) {

@@ -1,6 +1,7 @@
 //! One form of a command for the hash behind an idempotency key: all that the client said, and the secret apart, so
 //! that the store can take it in under its key.
 
+use model::network::Networks;
 use model::secret::Secret;
 use serde_json::{Value, json};
 
@@ -95,9 +96,22 @@ impl Command {
                 ("keepalive_ms", keepalive_ms.map(|v| json!(v))),
                 ("enabled", enabled.map(|v| json!(v))),
             ]),
-            Self::TokenIssue { account, name, permissions, expires_at } => json!({
-                "account": account, "name": name, "permissions": permissions.to_string(), "expires_at": expires_at,
-            }),
+            Self::TokenIssue { account, name, permissions, expires_at, networks } => {
+                // A command without the field has the same form as before there was one.
+                let mut fields = json!({
+                    "account": account, "name": name, "permissions": permissions.to_string(), "expires_at": expires_at,
+                });
+                if let (true, Some(map)) = (*networks != Networks::default(), fields.as_object_mut()) {
+                    map.insert("networks".to_owned(), json!(networks.to_string()));
+                }
+                fields
+            }
+            Self::TokenUpdate { id, expires_at, networks } => sent([
+                ("id", Some(json!(id))),
+                ("expires_at", expires_at.map(|v| json!(v))),
+                ("networks", networks.as_ref().map(|v| json!(v.to_string()))),
+            ]),
+            Self::TokenRotate { id, overlap_s } => json!({ "id": id, "overlap_s": overlap_s }),
             Self::TokenRevoke { id } => json!({ "id": id }),
             Self::ChangeRevert { change } => json!({ "change": change }),
         };

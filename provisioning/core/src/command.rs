@@ -7,6 +7,7 @@ use model::actor::Permissions;
 use model::domain::SipDomain;
 use model::id::{AccountId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::money::Currency;
+use model::network::Networks;
 use model::number::{E164, Extension};
 use model::secret::Secret;
 use model::tenancy::AccountKind;
@@ -118,7 +119,17 @@ pub enum Command {
         enabled: Option<bool>,
     },
     /// A token for an account's subtree; it is revealed once. The grant never exceeds the granter's.
-    TokenIssue { account: AccountId, name: String, permissions: Permissions, expires_at: Option<Timestamp> },
+    TokenIssue {
+        account: AccountId,
+        name: String,
+        permissions: Permissions,
+        expires_at: Option<Timestamp>,
+        networks: Networks,
+    },
+    /// Changes a token: never to more than the changer has.
+    TokenUpdate { id: TokenId, expires_at: Option<Option<Timestamp>>, networks: Option<Networks> },
+    /// Draws a token anew, which is revealed once; the one before works for so many seconds more. Cannot be taken back.
+    TokenRotate { id: TokenId, overlap_s: u32 },
     /// Ends a token at once. Cannot be taken back.
     TokenRevoke { id: TokenId },
     /// Takes a change back, as far as nothing was built on it: what it created goes, what it removed comes again, what it
@@ -149,6 +160,8 @@ impl Command {
             Self::TrunkCreate { .. } => "trunk_create",
             Self::TrunkUpdate { .. } => "trunk_update",
             Self::TokenIssue { .. } => "token_issue",
+            Self::TokenUpdate { .. } => "token_update",
+            Self::TokenRotate { .. } => "token_rotate",
             Self::TokenRevoke { .. } => "token_revoke",
             Self::ChangeRevert { .. } => "change_revert",
         }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::command::Command;
 use crate::resource::{Account, Revision, Subscriber};
+use crate::token::Grant;
 use crate::view::{Decision, Taken, View, Write};
 use crate::{account, domain, number, revert, site, subscriber, token, trunk};
 
@@ -52,9 +53,14 @@ pub fn decide(ctx: &Ctx, view: &View, command: &Command) -> Result<Decision, Vec
         Command::NumberDelete { id } => number::delete(&mut case, *id),
         Command::TrunkCreate { .. } => trunk::create(&mut case, command),
         Command::TrunkUpdate { .. } => trunk::update(&mut case, command),
-        Command::TokenIssue { account, name, permissions, expires_at } => {
-            token::issue(&mut case, *account, name, *permissions, *expires_at)
+        Command::TokenIssue { account, name, permissions, expires_at, networks } => {
+            let grant = Grant { permissions: *permissions, expires_at: *expires_at, networks };
+            token::issue(&mut case, *account, name, grant)
         }
+        Command::TokenUpdate { id, expires_at, networks } => {
+            token::update(&mut case, *id, *expires_at, networks.as_ref())
+        }
+        Command::TokenRotate { id, overlap_s } => token::rotate(&mut case, *id, *overlap_s),
         Command::TokenRevoke { id } => token::revoke(&mut case, *id),
         Command::ChangeRevert { change } => revert::revert(&mut case, *change),
     }
@@ -76,7 +82,10 @@ pub fn bootstrap(ctx: &Ctx, name: &str, timezone: &str, currency: Currency) -> R
 #[must_use]
 pub const fn required(command: &Command) -> Permission {
     match command {
-        Command::TokenIssue { .. } | Command::TokenRevoke { .. } => Permission::TokenWrite,
+        Command::TokenIssue { .. }
+        | Command::TokenUpdate { .. }
+        | Command::TokenRotate { .. }
+        | Command::TokenRevoke { .. } => Permission::TokenWrite,
         _ => Permission::ProvisioningWrite,
     }
 }

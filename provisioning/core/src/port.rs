@@ -1,6 +1,6 @@
 //! What faces, wiring and call core ask of provisioning. Implemented by the store.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use model::actor::Actor;
@@ -120,11 +120,12 @@ pub struct AuditEntry {
 /// Turns a bearer token into an actor.
 #[async_trait]
 pub trait Authenticator: Send + Sync {
-    /// The actor of a token that is known, not expired and not revoked, and whose account is enabled.
+    /// The actor of a token that is known, not expired and not revoked, may be used at this address, and whose account
+    /// is enabled.
     ///
     /// # Errors
     /// [`ReadError::Unavailable`] when the store cannot be asked.
-    async fn token_authenticate(&self, token: &str, now: Timestamp) -> Result<Option<Actor>, ReadError>;
+    async fn token_authenticate(&self, token: &str, from: IpAddr, now: Timestamp) -> Result<Option<Actor>, ReadError>;
 }
 
 /// What the call core knows of one resource. The wiring turns it into the core's directory.

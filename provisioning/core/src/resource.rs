@@ -6,6 +6,7 @@ use model::actor::Permissions;
 use model::domain::SipDomain;
 use model::id::{AccountId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::money::Currency;
+use model::network::Networks;
 use model::number::{E164, Extension};
 use model::tenancy::{AccountKind, AccountPath};
 use model::time::Timestamp;
@@ -182,8 +183,14 @@ pub struct Token {
     pub permissions: Permissions,
     /// When it ceases to work.
     pub expires_at: Option<Timestamp>,
+    /// From where it may be used.
+    pub networks: Networks,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Until when the token before a rotation works beside it.
+    pub previous_until: Option<Timestamp>,
+    /// When it was last used, within a minute.
+    pub last_used_at: Option<Timestamp>,
     /// Version and times.
     pub revision: Revision,
 }

@@ -203,6 +203,8 @@ pub enum Write {
     TokenInsert(Token),
     /// A token as it is to be.
     TokenUpdate(Token),
+    /// A token as it is to be, drawn anew by the store; the one before works until `previous_until`.
+    TokenRotate(Token),
     /// The one that is written takes this change back.
     Reversal(ChangeId),
 }

@@ -10,6 +10,7 @@ use model::change::{ChangeError, Refusal, RefusalCode};
 use model::ctx::Ctx;
 use model::id::{AccountId, ChangeId, IdSource, InstallationId, TraceId};
 use model::money::Currency;
+use model::network::Networks;
 use model::page::ReadError;
 use model::tenancy::{AccountPath, Scope};
 use model::time::Clock;
@@ -114,6 +115,7 @@ fn system(account: AccountId, path: AccountPath, clock: Arc<dyn Clock>, ids: Arc
         path,
         permissions: Permissions::all(),
         expires_at: None,
+        networks: Networks::default(),
     };
     Ctx { actor, scope: Scope::installation(), clock, ids, trace }
 }

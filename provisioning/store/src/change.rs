@@ -120,6 +120,7 @@ pub(crate) async fn write_all(
             Write::TrunkUpdate(trunk) => trunk::update(tx, &trunk).await?,
             Write::TokenInsert(token) => revealed = Some(token::insert(tx, &token).await?),
             Write::TokenUpdate(token) => token::update(tx, &token).await?,
+            Write::TokenRotate(token) => revealed = Some(token::rotate(tx, &token).await?),
             Write::Reversal(reverted) => reversal::insert(tx, reverted, change).await?,
         }
     }

@@ -35,11 +35,13 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use db::{Db, DbError, WriteError};
 use model::time::Timestamp;
+use uuid::Uuid;
 
 pub use crate::key::{KeyFile, KeyFileError};
 pub use crate::open::OpenError;
@@ -50,13 +52,15 @@ use crate::seal::Sealer;
 pub struct ProvisioningStore {
     db: Db,
     sealer: Arc<Sealer>,
+    /// When tokens were used that the store does not know of yet.
+    uses: Arc<Mutex<BTreeMap<Uuid, i64>>>,
 }
 
 impl ProvisioningStore {
     /// Over a migrated database and the key that seals its secrets.
     #[must_use]
     pub fn new(db: Db, key: &KeyFile) -> Self {
-        Self { db, sealer: Arc::new(Sealer::new(key)) }
+        Self { db, sealer: Arc::new(Sealer::new(key)), uses: Arc::default() }
     }
 
     /// Forgets the credentials of subscribers that were removed before `before`: their removal cannot be taken back

@@ -93,7 +93,7 @@ pub(crate) async fn view(tx: &mut Tx, scope: &Scope, command: &Command) -> Resul
         Command::TokenIssue { name, .. } => {
             view.takes(Taken::Name, holder(tx, token::NAME, owner, name).await?, None);
         }
-        Command::TokenRevoke { id } => {
+        Command::TokenUpdate { id, .. } | Command::TokenRotate { id, .. } | Command::TokenRevoke { id } => {
             view.tokens.extend(load::<token::Row>(tx, token::LOAD, id.uuid(), Lock::Held).await?);
         }
         Command::ChangeRevert { change } => reversal::view(tx, path, *change, &mut view).await?,
@@ -121,7 +121,9 @@ async fn owner_path(tx: &mut Tx, scope: &Scope, command: &Command) -> Result<Opt
         | Command::SubscriberDelete { id } => (subscriber::OWNER, id.uuid()),
         Command::NumberAssign { id, .. } | Command::NumberDelete { id } => (number::OWNER, id.uuid()),
         Command::TrunkUpdate { id, .. } => (trunk::OWNER, id.uuid()),
-        Command::TokenRevoke { id } => (token::OWNER, id.uuid()),
+        Command::TokenUpdate { id, .. } | Command::TokenRotate { id, .. } | Command::TokenRevoke { id } => {
+            (token::OWNER, id.uuid())
+        }
         Command::ChangeRevert { change } => (reversal::OWNER, change.uuid()),
     };
     owner(tx, sql, scope, id).await

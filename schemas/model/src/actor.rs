@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::id::AccountId;
+use crate::network::Networks;
 use crate::tenancy::AccountPath;
 use crate::time::Timestamp;
 
@@ -167,6 +168,8 @@ pub struct Actor {
     pub permissions: Permissions,
     /// When its right to act ends; none: it does not. What it grants ends no later.
     pub expires_at: Option<Timestamp>,
+    /// From where it may act. What it grants may be used from nowhere else.
+    pub networks: Networks,
 }
 
 #[cfg(test)]

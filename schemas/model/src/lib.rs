@@ -15,6 +15,7 @@ pub mod domain;
 pub mod event;
 pub mod id;
 pub mod money;
+pub mod network;
 pub mod number;
 pub mod page;
 pub mod secret;

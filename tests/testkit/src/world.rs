@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use model::actor::{Actor, ActorKind, Permissions};
 use model::ctx::Ctx;
 use model::id::{AccountId, IdSource, TraceId};
+use model::network::Networks;
 use model::tenancy::{AccountPath, Scope};
 
 use crate::clock::ManualClock;
@@ -38,6 +39,7 @@ impl World {
                 path: path.clone(),
                 permissions,
                 expires_at: None,
+                networks: Networks::default(),
             },
             scope: Scope::subtree(path),
             clock: self.clock.clone(),

@@ -331,8 +331,14 @@ pub struct Token {
     pub permissions: Vec<Permission>,
     /// When it ceases to work.
     pub expires_at: Option<Timestamp>,
+    /// From where it may be used; empty: from anywhere.
+    pub networks: Vec<String>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Until when the token before the last rotation works beside it.
+    pub previous_until: Option<Timestamp>,
+    /// When it was last used, within a minute.
+    pub last_used_at: Option<Timestamp>,
     /// Counted from 1; grows with each change.
     pub version: Long,
     /// When it came into being.
@@ -349,7 +355,10 @@ impl From<row::Token> for Token {
             name: token.name,
             permissions: token.permissions.iter().map(Permission).collect(),
             expires_at: token.expires_at.map(Timestamp),
+            networks: token.networks.iter().map(ToString::to_string).collect(),
             revoked_at: token.revoked_at.map(Timestamp),
+            previous_until: token.previous_until.map(Timestamp),
+            last_used_at: token.last_used_at.map(Timestamp),
             version: Long(token.revision.version),
             created_at: Timestamp(token.revision.created_at),
             updated_at: Timestamp(token.revision.updated_at),

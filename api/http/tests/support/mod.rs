@@ -1,6 +1,7 @@
 //! In-memory ports for the mechanics of the face: tokens, permissions, scopes. What the stores do is tested in the stores.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,6 +22,7 @@ use model::change::{
 use model::ctx::Ctx;
 use model::id::{AccountId, CallId, ChangeId, FileId, RunId, StreamId, TariffId};
 use model::money::{Rounding, RoundingMode};
+use model::network::Networks;
 use model::page::{Page, PageRequest, ReadError};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
@@ -64,7 +66,12 @@ pub struct Tokens;
 
 #[async_trait]
 impl provisioning::port::Authenticator for Tokens {
-    async fn token_authenticate(&self, token: &str, _now: Timestamp) -> Result<Option<Actor>, ReadError> {
+    async fn token_authenticate(
+        &self,
+        token: &str,
+        _from: IpAddr,
+        _now: Timestamp,
+    ) -> Result<Option<Actor>, ReadError> {
         let root = AccountPath::root(account(1));
         let (id, path, permissions) = match token {
             "full" => (account(2), owner(), Permissions::all()),
@@ -83,7 +90,16 @@ impl provisioning::port::Authenticator for Tokens {
         };
         let name = token.to_owned();
         let (kind, token_id) = (ActorKind::Machine, Uuid::from_u128(99));
-        Ok(Some(Actor { kind, id: token_id, name, account: id, path, permissions, expires_at: None }))
+        Ok(Some(Actor {
+            kind,
+            id: token_id,
+            name,
+            account: id,
+            path,
+            permissions,
+            expires_at: None,
+            networks: Networks::default(),
+        }))
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use model::actor::{Permission, Permissions};
 use model::change::{Change, CommitOptions, ResourceKind};
 use model::id::AccountId;
+use model::network::Networks;
 use provisioning::command::Command;
 use serde_json::json;
 
@@ -27,6 +28,10 @@ pub enum TokenCommand {
         /// What it may do, comma-separated; left out: everything.
         #[arg(long, value_delimiter = ',')]
         permissions: Vec<Permission>,
+        /// From where it may be used: networks such as 192.0.2.0/24 or addresses, comma-separated; left out: from
+        /// anywhere.
+        #[arg(long, value_delimiter = ',')]
+        networks: Vec<String>,
     },
 }
 
@@ -35,13 +40,14 @@ fn account_id(text: &str) -> Result<AccountId, &'static str> {
 }
 
 pub async fn run(command: TokenCommand, config: Config, output: Output) -> Result<ExitCode, Failure> {
-    let TokenCommand::Issue { account, name, permissions } = command;
+    let TokenCommand::Issue { account, name, permissions, networks } = command;
+    let networks = Networks::new(networks.iter().map(String::as_str))?;
     let local = Local::open(&config).await?;
     let system = local.system().await?;
     let permissions: Permissions =
         if permissions.is_empty() { Permissions::all() } else { permissions.into_iter().collect() };
     let account = account.unwrap_or(system.actor.account);
-    let command = Command::TokenIssue { account, name, permissions, expires_at: None };
+    let command = Command::TokenIssue { account, name, permissions, expires_at: None, networks };
     let made = local.provisioning.commit(&system, command, CommitOptions::default()).await?;
     local.store.close().await;
     let token = made.revealed.map(|secret| secret.expose().clone()).unwrap_or_default();

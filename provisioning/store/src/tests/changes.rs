@@ -161,6 +161,7 @@ async fn refusals_name_the_field() {
             name: "old".to_owned(),
             permissions: Permissions::default(),
             expires_at: Some(Timestamp(1)),
+            networks: Networks::default(),
         };
         let site = Command::SiteCreate { account: customer, name: "Harbour".to_owned() };
         let mut no_address = trunk_create(reseller, "Other", 0);

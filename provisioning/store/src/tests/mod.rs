@@ -15,6 +15,7 @@ use model::ctx::Ctx;
 use model::domain::SipDomain;
 use model::id::{AccountId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::money::Currency;
+use model::network::Networks;
 use model::secret::Secret;
 use model::tenancy::AccountKind;
 use provisioning::command::{Command, TrunkCredentials, TrunkRegistrar};
@@ -204,12 +205,15 @@ pub(super) fn registrar(port: u16) -> TrunkRegistrar {
 
 pub(super) fn token_issue(account: AccountId, name: &str, permissions: &str) -> Command {
     let permissions = permissions.parse().unwrap();
-    Command::TokenIssue { account, name: name.to_owned(), permissions, expires_at: None }
+    Command::TokenIssue { account, name: name.to_owned(), permissions, expires_at: None, networks: Networks::default() }
 }
 
 pub(super) fn key(text: &str) -> CommitOptions {
     CommitOptions { idempotency_key: Some(IdempotencyKey::new(text).unwrap()), expected: Vec::new() }
 }
+
+/// Where requests of tests come from.
+pub(super) const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 /// The codes and fields of a refusal.
 #[track_caller]

@@ -169,11 +169,12 @@ async fn reads_and_changes_need_their_permission() {
             name: name.to_owned(),
             permissions: "token:write".parse().unwrap(),
             expires_at,
+            networks: Networks::default(),
         };
         let hour = Some(now.plus_ms(3_600_000));
         let lent = house.commit(&holder("token:write"), issue("lent", hour)).await.unwrap();
         let lent = lent.revealed.unwrap();
-        let actor = house.store.token_authenticate(lent.expose(), now).await.unwrap().unwrap();
+        let actor = house.store.token_authenticate(lent.expose(), HERE, now).await.unwrap().unwrap();
         assert_eq!(actor.expires_at, hour);
         let mut borrower = holder("token:write");
         borrower.actor = actor;
@@ -238,38 +239,105 @@ async fn a_token_lives_until_it_ends() {
         let t = house.tenant(1).await;
         let (store, clock) = (&house.store, &house.world.clock);
         let now = || model::time::Clock::now(&**clock).utc;
-        let first = store.token_authenticate(house.bootstrap.token.expose(), now()).await.unwrap().unwrap();
+        let first = store.token_authenticate(house.bootstrap.token.expose(), HERE, now()).await.unwrap().unwrap();
         assert_eq!((first.account, first.permissions), (house.bootstrap.provider, Permissions::all()));
         assert!(house.bootstrap.token.expose().starts_with("tdm_"));
         for wrong in ["", "tdm_", "tdm_00", &"x".repeat(100_000), &format!("tdm_{}", "0".repeat(64))] {
-            assert!(store.token_authenticate(wrong, now()).await.unwrap().is_none());
+            assert!(store.token_authenticate(wrong, HERE, now()).await.unwrap().is_none());
         }
         let command = Command::TokenIssue {
             account: t.customer.id,
             name: "short".to_owned(),
             permissions: "alarm:read".parse().unwrap(),
             expires_at: Some(now().plus_ms(60_000)),
+            networks: Networks::default(),
         };
         let issued = house.commit(&t.ctx, command).await.unwrap();
         let (id, token) = (issued.plan.effects[0].resource.id, issued.revealed.unwrap());
         let token = token.expose();
-        let actor = store.token_authenticate(token, now()).await.unwrap().unwrap();
+        let actor = store.token_authenticate(token, HERE, now()).await.unwrap().unwrap();
         assert_eq!((actor.id, &actor.path, actor.name.as_str()), (id, &t.customer.path, "short"));
         // A disabled reseller takes everybody below along.
         house.done(&house.provider, enabled(t.reseller.id, false)).await;
-        assert!(store.token_authenticate(token, now()).await.unwrap().is_none());
+        assert!(store.token_authenticate(token, HERE, now()).await.unwrap().is_none());
         house.done(&house.provider, enabled(t.reseller.id, true)).await;
-        assert!(store.token_authenticate(token, now()).await.unwrap().is_some());
+        assert!(store.token_authenticate(token, HERE, now()).await.unwrap().is_some());
         clock.advance_ms(60_000);
-        assert!(store.token_authenticate(token, now()).await.unwrap().is_none());
+        assert!(store.token_authenticate(token, HERE, now()).await.unwrap().is_none());
 
         let lasting = house.commit(&t.ctx, token_issue(t.customer.id, "lasting", "alarm:read")).await.unwrap();
         let (id, token) = (lasting.plan.effects[0].resource.id, lasting.revealed.unwrap());
-        assert!(store.token_authenticate(token.expose(), now()).await.unwrap().is_some());
+        assert!(store.token_authenticate(token.expose(), HERE, now()).await.unwrap().is_some());
         house.done(&t.ctx, Command::TokenRevoke { id: TokenId::from_uuid(id) }).await;
-        assert!(store.token_authenticate(token.expose(), now()).await.unwrap().is_none());
+        assert!(store.token_authenticate(token.expose(), HERE, now()).await.unwrap().is_none());
         let twice = house.commit(&t.ctx, Command::TokenRevoke { id: TokenId::from_uuid(id) }).await;
         refused_as(twice, RefusalCode::Conflict, "id");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_is_used_from_where_it_may_and_drawn_anew() {
+    on_each_database(async |db: TestDb| {
+        let house = House::new(db).await;
+        let t = house.tenant(1).await;
+        let (store, now) = (&house.store, || house.provider.now());
+        let issue = |name: &str, networks: &str| Command::TokenIssue {
+            account: t.customer.id,
+            name: name.to_owned(),
+            permissions: "token:write".parse().unwrap(),
+            expires_at: None,
+            networks: networks.parse().unwrap(),
+        };
+        let bound = house.commit(&t.ctx, issue("office", "192.0.2.0/24 2001:db8::/48")).await.unwrap();
+        let (id, bound) = (TokenId::from_uuid(bound.plan.effects[0].resource.id), bound.revealed.unwrap());
+        for (from, is_in) in
+            [("192.0.2.9", true), ("::ffff:192.0.2.9", true), ("2001:db8::1", true), ("192.0.3.9", false)]
+        {
+            let actor = store.token_authenticate(bound.expose(), from.parse().unwrap(), now()).await.unwrap();
+            assert_eq!(actor.is_some(), is_in, "{from}");
+        }
+        // What it grants is used from nowhere else
+        let mut borrower = t.ctx.clone();
+        borrower.actor = store.token_authenticate(bound.expose(), HERE, now()).await.unwrap().unwrap();
+        borrower.scope = model::tenancy::Scope::of(&borrower.actor.path);
+        refused_as(house.commit(&borrower, issue("home", "198.51.100.1")).await, RefusalCode::Forbidden, "networks");
+        let inherited = TokenId::from_uuid(house.done(&borrower, issue("same", "")).await);
+        let inherited = store.token_get(&t.ctx, inherited).await.unwrap().unwrap();
+        assert_eq!(inherited.networks, "192.0.2.0/24 2001:db8::/48".parse().unwrap());
+        let widen =
+            |networks: &str| Command::TokenUpdate { id, expires_at: None, networks: Some(networks.parse().unwrap()) };
+        refused_as(house.commit(&borrower, widen("")).await, RefusalCode::Forbidden, "networks");
+        house.done(&borrower, widen("192.0.2.7")).await;
+        let elsewhere = "192.0.2.9".parse().unwrap();
+        assert!(store.token_authenticate(bound.expose(), elsewhere, now()).await.unwrap().is_none());
+
+        // Drawn anew, with time to change the clients
+        let rotate = |overlap_s| Command::TokenRotate { id, overlap_s };
+        refused_as(house.commit(&t.ctx, rotate(8 * 86_400)).await, RefusalCode::Invalid, "overlapS");
+        let rotated = house.commit(&t.ctx, rotate(60)).await.unwrap();
+        assert!(!serde_json::to_string(&rotated.plan).unwrap().contains("tdm_"));
+        let fresh = rotated.revealed.unwrap();
+        for token in [&bound, &fresh] {
+            assert!(store.token_authenticate(token.expose(), HERE, now()).await.unwrap().is_some());
+        }
+        house.world.clock.advance_ms(60_000);
+        assert!(store.token_authenticate(bound.expose(), HERE, now()).await.unwrap().is_none());
+        assert!(store.token_authenticate(fresh.expose(), HERE, now()).await.unwrap().is_some());
+        let last = house.commit(&t.ctx, rotate(0)).await.unwrap().revealed.unwrap();
+        assert!(store.token_authenticate(fresh.expose(), HERE, now()).await.unwrap().is_none());
+
+        // When it was last used is written behind, and is no change
+        assert_eq!(store.token_get(&t.ctx, id).await.unwrap().unwrap().last_used_at, None);
+        assert!(store.token_authenticate(last.expose(), HERE, now()).await.unwrap().is_some());
+        assert!(store.store_token_uses().await.unwrap() > 0);
+        assert_eq!(store.store_token_uses().await.unwrap(), 0);
+        let token = store.token_get(&t.ctx, id).await.unwrap().unwrap();
+        assert_eq!((token.last_used_at, token.revision.version), (Some(now()), 4));
+
+        house.done(&t.ctx, Command::TokenRevoke { id }).await;
+        refused_as(house.commit(&t.ctx, rotate(0)).await, RefusalCode::Conflict, "id");
+        assert!(store.token_authenticate(last.expose(), HERE, now()).await.unwrap().is_none());
     })
     .await;
 }
