@@ -114,6 +114,8 @@ impl Command {
             Self::TokenRotate { id, overlap_s } => json!({ "id": id, "overlap_s": overlap_s }),
             Self::TokenRevoke { id } => json!({ "id": id }),
             Self::ChangeRevert { change } => json!({ "change": change }),
+            Self::BulkJobStart { id, mode } => json!({ "id": id, "mode": mode }),
+            Self::BulkJobCancel { id } => json!({ "id": id }),
         };
         Canonical { fields, secret }
     }

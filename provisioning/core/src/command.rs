@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use model::actor::Permissions;
 use model::domain::SipDomain;
-use model::id::{AccountId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::id::{AccountId, BulkJobId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::money::Currency;
 use model::network::Networks;
 use model::number::{E164, Extension};
@@ -13,6 +13,7 @@ use model::secret::Secret;
 use model::tenancy::AccountKind;
 use model::time::Timestamp;
 
+use crate::bulk::job::JobMode;
 use crate::resource::DialPlan;
 
 /// Digest credentials of a trunk.
@@ -135,6 +136,10 @@ pub enum Command {
     /// Takes a change back, as far as nothing was built on it: what it created goes, what it removed comes again, what it
     /// changed is as before. It is a change like any other, and can be taken back in its turn.
     ChangeRevert { change: ChangeId },
+    /// Starts a bulk job whose lines are there, or lets it go on.
+    BulkJobStart { id: BulkJobId, mode: JobMode },
+    /// Cancels a bulk job; what it did before stays.
+    BulkJobCancel { id: BulkJobId },
 }
 
 impl Command {
@@ -164,6 +169,8 @@ impl Command {
             Self::TokenRotate { .. } => "token_rotate",
             Self::TokenRevoke { .. } => "token_revoke",
             Self::ChangeRevert { .. } => "change_revert",
+            Self::BulkJobStart { .. } => "bulk_job_start",
+            Self::BulkJobCancel { .. } => "bulk_job_cancel",
         }
     }
 }

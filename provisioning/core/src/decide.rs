@@ -22,7 +22,7 @@ use crate::command::Command;
 use crate::resource::{Account, Revision, Subscriber};
 use crate::token::Grant;
 use crate::view::{Decision, Taken, View, Write};
-use crate::{account, domain, number, revert, site, subscriber, token, trunk};
+use crate::{account, bulk, domain, number, revert, site, subscriber, token, trunk};
 
 /// Decides on `command`. Identifiers of new resources come from `ctx`, so a plan that is committed later has others.
 ///
@@ -63,6 +63,8 @@ pub fn decide(ctx: &Ctx, view: &View, command: &Command) -> Result<Decision, Vec
         Command::TokenRotate { id, overlap_s } => token::rotate(&mut case, *id, *overlap_s),
         Command::TokenRevoke { id } => token::revoke(&mut case, *id),
         Command::ChangeRevert { change } => revert::revert(&mut case, *change),
+        Command::BulkJobStart { id, mode } => bulk::start::start(&mut case, *id, *mode),
+        Command::BulkJobCancel { id } => bulk::start::cancel(&mut case, *id),
     }
     case.finish()
 }

@@ -8,6 +8,7 @@
 //! the decision in the transaction in which the view was loaded. A dry-run shows the plan alone.
 
 mod account;
+pub mod bulk;
 pub mod canonical;
 pub mod command;
 pub mod decide;

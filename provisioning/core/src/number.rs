@@ -46,6 +46,7 @@ pub(crate) fn replaced(case: &mut Case<'_>, before: &Number, after: &Number) {
 
 /// The number goes.
 pub(crate) fn removed(case: &mut Case<'_>, before: &Number) {
+    case.freed.push(before.id);
     let write = Write::NumberDelete(before.id, before.revision.version);
     let resource = (ResourceKind::Number, before.id.uuid());
     case.effect(resource, before.e164.to_string(), Some(before), None, write);

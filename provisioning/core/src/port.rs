@@ -4,15 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use model::actor::Actor;
-use model::change::{Plan, ResourceRef};
+use model::change::{ChangeError, Plan, Refusal, ResourceRef};
 use model::ctx::Ctx;
-use model::id::{AccountId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::id::{AccountId, BulkJobId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::page::{Page, PageRequest, ReadError};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
 use model::time::Timestamp;
 use uuid::Uuid;
 
+use crate::bulk::job::{BulkJob, LineResult};
+use crate::bulk::{Fields, Kind};
 use crate::resource::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
 
 /// Reads of the provisioning folder. Each requires `provisioning:read` (tokens: `token:write`, audit: `audit:read`)
@@ -212,6 +214,63 @@ pub trait Registrations: Send + Sync {
     /// # Errors
     /// When the store cannot be written; the batch is safe to repeat.
     async fn registration_store(&self, changes: Vec<RegistrationChange>) -> Result<(), ReadError>;
+}
+
+/// A line of a file on its way in.
+#[derive(Debug)]
+pub struct StagedLine {
+    /// The line of the file, counted from 1.
+    pub line: u32,
+    /// Its fields, or why it has none.
+    pub fields: Result<Fields, Refusal>,
+}
+
+/// Files of many changes. All but the reads require `provisioning:write`; what lies outside the scope looks missing.
+#[async_trait]
+pub trait Bulk: Send + Sync {
+    /// A job of the caller's account, for lines that are to come.
+    ///
+    /// # Errors
+    /// Refused, or the store cannot be written.
+    async fn job_create(&self, ctx: &Ctx, name: &str) -> Result<BulkJob, ChangeError>;
+    /// Adds lines to a job that is being sent. Their numbers grow.
+    ///
+    /// # Errors
+    /// Refused when the job is not being sent or has too many lines, or the store cannot be written.
+    async fn job_append(&self, ctx: &Ctx, id: BulkJobId, lines: Vec<StagedLine>) -> Result<(), ChangeError>;
+    /// All lines are there.
+    ///
+    /// # Errors
+    /// Refused when the job is not being sent, or the store cannot be written.
+    async fn job_staged(&self, ctx: &Ctx, id: BulkJobId) -> Result<BulkJob, ChangeError>;
+    /// A job.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn job_get(&self, ctx: &Ctx, id: BulkJobId) -> Result<Option<BulkJob>, ReadError>;
+    /// Jobs of one account, or of the whole scope.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn job_list(
+        &self,
+        ctx: &Ctx,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Result<Page<BulkJob>, ReadError>;
+    /// Results after a line, in the order of the lines; at most `limit`. They hold drawn passwords, so
+    /// `provisioning:write` is required.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn job_results(&self, ctx: &Ctx, id: BulkJobId, after: u32, limit: u32)
+    -> Result<Vec<LineResult>, ReadError>;
+    /// What there is of a kind within the scope, as lines that put it, in an order in which they can be sent; from a
+    /// cursor that the page before gave. Requires `provisioning:read`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn export(&self, ctx: &Ctx, kind: Kind, page: PageRequest) -> Result<Page<Fields>, ReadError>;
 }
 
 /// The first account and token of an installation.

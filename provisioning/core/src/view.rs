@@ -2,11 +2,12 @@
 
 use model::change::{Plan, Refusal, RefusalCode};
 use model::domain::SipDomain;
-use model::id::{ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::id::{BulkJobId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
 use uuid::Uuid;
 
+use crate::bulk::job::BulkJob;
 use crate::resource::{Account, Domain, Number, Site, Subscriber, Token, Trunk};
 
 /// What the store knows of the objects that a command names. What lies outside the caller's scope is left out, as if
@@ -34,6 +35,8 @@ pub struct View {
     pub taken: Vec<(Option<Uuid>, Taken)>,
     /// Domains and sites that are to go and have subscribers: which, and how many.
     pub populated: Vec<(Uuid, i64)>,
+    /// The bulk job that is named.
+    pub job: Option<BulkJob>,
     /// The change that is to be taken back.
     pub reverted: Option<RevertedChange>,
 }
@@ -83,6 +86,13 @@ pub struct Later {
 }
 
 impl View {
+    /// Notes that `what` is held by somebody else than the one who wants it (none: what the command creates).
+    pub fn takes(&mut self, what: Taken, holder: Option<Uuid>, itself: Option<Uuid>) {
+        if holder.is_some() && holder != itself {
+            self.taken.push((itself, what));
+        }
+    }
+
     /// A domain that was loaded.
     #[must_use]
     pub fn domain(&self, id: DomainId) -> Option<&Domain> {
@@ -205,6 +215,15 @@ pub enum Write {
     TokenUpdate(Token),
     /// A token as it is to be, drawn anew by the store; the one before works until `previous_until`.
     TokenRotate(Token),
+    /// A bulk job as it is to be.
+    BulkJobUpdate(BulkJob),
+    /// A bulk job begins, or goes on, with the rights of this token.
+    BulkJobBegun {
+        /// The job.
+        job: BulkJobId,
+        /// The token.
+        token: Uuid,
+    },
     /// The one that is written takes this change back.
     Reversal(ChangeId),
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use db::sqlx::{self, FromRow};
-use db::{DbError, WriteError, on_db};
+use db::{DbError, Tx, WriteError, on_db, on_tx};
 use model::actor::{Actor, ActorKind};
 use model::id::AccountId;
 use model::network::Networks;
@@ -19,6 +19,10 @@ use crate::row::{failed, parsed, read_error};
 use crate::{ProvisioningStore, account, token};
 
 db::statements! {
+    /// One that works, by its identifier.
+    TOKEN_BY_ID = "SELECT t.id, t.name, t.account_id, t.permissions, t.expires_at, t.networks, a.path FROM api_token t \
+        JOIN account a ON a.id = t.account_id \
+        WHERE t.id = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $2)";
     TOKEN = "SELECT t.id, t.name, t.account_id, t.permissions, t.expires_at, t.networks, a.path FROM api_token t \
         JOIN account a ON a.id = t.account_id \
         WHERE (t.token_hash = $1 OR (t.previous_hash = $1 AND t.previous_until > $2)) \
@@ -56,16 +60,29 @@ impl Authenticator for ProvisioningStore {
             return Ok(None);
         }
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, now.0);
-        Ok(Some(Actor {
+        row.actor().map(Some).map_err(read_error)
+    }
+}
+
+/// The actor of a token that works now, for what goes on without a request.
+pub(crate) async fn actor(tx: &mut Tx, token: Uuid, now: Timestamp) -> Result<Option<Actor>, DbError> {
+    let row: Option<Row> =
+        on_tx!(tx, c => sqlx::query_as(TOKEN_BY_ID).bind(token).bind(now.0).fetch_optional(c).await)?;
+    row.map(Row::actor).transpose()
+}
+
+impl Row {
+    fn actor(self) -> Result<Actor, DbError> {
+        Ok(Actor {
             kind: ActorKind::Machine,
-            id: row.id,
-            name: row.name,
-            account: AccountId::from_uuid(row.account_id),
-            path,
-            permissions: parsed("api_token.permissions", &row.permissions).map_err(read_error)?,
-            expires_at: row.expires_at.map(Timestamp),
-            networks,
-        }))
+            id: self.id,
+            name: self.name,
+            account: AccountId::from_uuid(self.account_id),
+            path: parsed("account.path", &self.path)?,
+            permissions: parsed("api_token.permissions", &self.permissions)?,
+            expires_at: self.expires_at.map(Timestamp),
+            networks: parsed("api_token.networks", &self.networks)?,
+        })
     }
 }
 

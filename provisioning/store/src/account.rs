@@ -1,5 +1,6 @@
 //! Accounts.
 
+use db::dialect::{BulkRow, Value};
 use db::sqlx::{self, AssertSqlSafe, FromRow};
 use db::{Db, DbError, Tx, on_db, on_tx};
 use model::id::AccountId;
@@ -8,7 +9,7 @@ use model::tenancy::{AccountPath, DEPTH_MAX, Scope};
 use provisioning::resource::Account;
 use uuid::Uuid;
 
-use crate::row::{Lock, Stored, bad_cursor, failed, limit, one_row, parsed, read_error, revision, unsigned};
+use crate::row::{Lock, New, Stored, bad_cursor, failed, limit, one_row, parsed, read_error, revision, unsigned};
 
 macro_rules! columns {
     () => {
@@ -23,6 +24,9 @@ macro_rules! path_of_any_level {
         "IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
     };
 }
+
+/// What is read of a row, called `x`.
+pub(crate) const COLUMNS: &str = columns!();
 
 db::statements! {
     /// One, in scope.
@@ -44,9 +48,6 @@ db::statements! {
     NAME = "SELECT id FROM account WHERE parent_id = $1 AND name = $2";
     /// Whether one of these is disabled.
     DISABLED = concat!("SELECT id FROM account WHERE path ", path_of_any_level!(), " AND NOT enabled LIMIT 1");
-    INSERT = "INSERT INTO account (id, parent_id, path, kind, name, timezone, currency, call_limit, subscriber_quota, \
-        subscriber_count, enabled, version, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     UPDATE = "UPDATE account SET name = $3, call_limit = $4, subscriber_quota = $5, enabled = $6, version = version + 1, \
         updated_at = $7 WHERE id = $1 AND version = $2";
     COUNT = concat!("UPDATE account SET subscriber_count = subscriber_count + $17 WHERE path ",
@@ -140,15 +141,44 @@ pub(crate) async fn is_enabled(db: &Db, path: &AccountPath) -> Result<bool, DbEr
     Ok(disabled.is_none())
 }
 
-pub(crate) async fn insert(tx: &mut Tx, a: &Account) -> Result<(), DbError> {
-    let parent = a.parent.map(AccountId::uuid);
-    let (call_limit, quota) = (a.call_limit.map(i64::from), a.subscriber_quota.map(i64::from));
-    on_tx!(tx, c => sqlx::query(INSERT)
-        .bind(a.id.uuid()).bind(parent).bind(a.path.as_str()).bind(a.kind.as_str()).bind(&a.name).bind(&a.timezone)
-        .bind(a.currency.code()).bind(call_limit).bind(quota).bind(i64::from(a.subscriber_count)).bind(a.enabled)
-        .bind(a.revision.version).bind(a.revision.created_at.0).bind(a.revision.updated_at.0)
-        .execute(c).await.map(|_| ()))?;
-    Ok(())
+impl BulkRow for New<Account> {
+    const TABLE: &'static str = "account";
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "parent_id",
+        "path",
+        "kind",
+        "name",
+        "timezone",
+        "currency",
+        "call_limit",
+        "subscriber_quota",
+        "subscriber_count",
+        "enabled",
+        "version",
+        "created_at",
+        "updated_at",
+    ];
+
+    fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
+        let new = &self.0;
+        out.extend([
+            new.id.uuid().into(),
+            new.parent.map(AccountId::uuid).into(),
+            new.path.as_str().into(),
+            new.kind.as_str().into(),
+            new.name.as_str().into(),
+            new.timezone.as_str().into(),
+            new.currency.code().into(),
+            new.call_limit.map(i64::from).into(),
+            new.subscriber_quota.map(i64::from).into(),
+            i64::from(new.subscriber_count).into(),
+            new.enabled.into(),
+            new.revision.version.into(),
+            new.revision.created_at.0.into(),
+            new.revision.updated_at.0.into(),
+        ]);
+    }
 }
 
 pub(crate) async fn update(tx: &mut Tx, a: &Account) -> Result<(), DbError> {

@@ -20,8 +20,8 @@ use provisioning::view::Write;
 use uuid::Uuid;
 
 use crate::ProvisioningStore;
-use crate::change::write_all;
 use crate::row::{failed, parsed, read_error};
+use crate::write::write_all;
 
 db::statements! {
     PROVIDER = "SELECT id, path FROM account WHERE parent_id IS NULL";
@@ -65,7 +65,8 @@ impl ProvisioningStore {
                 on_tx!(tx, c => sqlx::query(INSTALLATION).bind(installation.uuid()).bind(ctx.now().0).bind(check)
                     .execute(c).await.map(|_| ()))?;
                 let change = ChangeId::new(&*ctx.ids);
-                let token = write_all(tx, &store.sealer, change, ctx.now(), decision.writes.clone()).await?;
+                let revealed = write_all(tx, &store.sealer, change, ctx.now(), decision.writes.clone()).await?;
+                let token = revealed.into_iter().next().map(|(_, token)| token);
                 let (plan, path) = (&decision.plan, &decision.path);
                 let entry = Entry { command: COMMAND, plan, key: None, request: &[0; 32], path, events: &[] };
                 db::change::record(tx, ctx, change, entry).await?;

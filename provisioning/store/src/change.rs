@@ -7,16 +7,13 @@ use model::actor::Permission;
 use model::change::{Change, ChangeError, CommitOptions, Committed, Plan};
 use model::ctx::Ctx;
 use model::id::ChangeId;
-use model::secret::Secret;
-use model::time::Timestamp;
 use provisioning::command::Command;
 use provisioning::decide::{decide, required};
 use provisioning::view::{Decision, Taken, Write};
 
-use crate::seal::Sealer;
-use crate::subscriber::credentials;
+use crate::ProvisioningStore;
 use crate::view::view;
-use crate::{ProvisioningStore, account, domain, number, reversal, site, subscriber, token, trunk};
+use crate::write::write_all;
 
 #[async_trait]
 impl Change<Command> for ProvisioningStore {
@@ -60,7 +57,7 @@ impl Commands for ProvisioningStore {
     }
 
     async fn write(&self, tx: &mut Tx, ctx: &Ctx, change: ChangeId, write: Self::Write) -> Result<Written, DbError> {
-        let revealed = write_all(tx, &self.sealer, change, ctx.now(), write).await?;
+        let revealed = write_all(tx, &self.sealer, change, ctx.now(), write).await?.pop().map(|(_, secret)| secret);
         Ok(Written { revealed, ..Written::default() })
     }
 
@@ -78,51 +75,4 @@ impl Commands for ProvisioningStore {
         let taken = INDEXES.into_iter().find(|(columns, index, _)| names(columns, index)).map(|(_, _, taken)| taken);
         taken.map_or_else(|| DbError::Unique { constraint }.into(), |taken| taken.refusal().into())
     }
-}
-
-/// Carries the writes out in their order, and gives the secret that is shown once.
-pub(crate) async fn write_all(
-    tx: &mut Tx,
-    sealer: &Sealer,
-    change: ChangeId,
-    now: Timestamp,
-    writes: Vec<Write>,
-) -> Result<Option<Secret<String>>, DbError> {
-    let mut revealed = None;
-    for write in writes {
-        match write {
-            Write::AccountInsert(account) => account::insert(tx, &account).await?,
-            Write::AccountUpdate(account) => account::update(tx, &account).await?,
-            Write::SubscriberCount { path, delta } => account::subscribers_count(tx, &path, delta).await?,
-            Write::DomainInsert(domain) => domain::insert(tx, &domain).await?,
-            Write::DomainUpdate(domain) => domain::update(tx, &domain).await?,
-            Write::DomainDelete(id, version) => domain::delete(tx, id, version).await?,
-            Write::SiteInsert(site) => site::insert(tx, &site).await?,
-            Write::SiteUpdate(site) => site::update(tx, &site).await?,
-            Write::SiteDelete(id, version) => site::delete(tx, id, version).await?,
-            Write::SubscriberInsert(subscriber, password) => {
-                let secrets = credentials(sealer, &subscriber, password)?;
-                subscriber::insert(tx, &subscriber, &secrets).await?;
-                revealed = secrets.revealed;
-            }
-            Write::SubscriberUpdate(subscriber) => subscriber::update(tx, &subscriber).await?,
-            Write::SubscriberCredentials(subscriber, password) => {
-                let secrets = credentials(sealer, &subscriber, password)?;
-                subscriber::credentials_update(tx, &subscriber, &secrets).await?;
-                revealed = secrets.revealed;
-            }
-            Write::SubscriberDelete(id, version) => subscriber::delete(tx, id, version, now).await?,
-            Write::SubscriberRestore(subscriber) => subscriber::restore(tx, &subscriber).await?,
-            Write::NumberInsert(number) => number::insert(tx, &number).await?,
-            Write::NumberUpdate(number) => number::update(tx, &number).await?,
-            Write::NumberDelete(id, version) => number::delete(tx, id, version).await?,
-            Write::TrunkInsert(trunk, password) => trunk::insert(tx, sealer, &trunk, password.as_ref()).await?,
-            Write::TrunkUpdate(trunk) => trunk::update(tx, &trunk).await?,
-            Write::TokenInsert(token) => revealed = Some(token::insert(tx, &token).await?),
-            Write::TokenUpdate(token) => token::update(tx, &token).await?,
-            Write::TokenRotate(token) => revealed = Some(token::rotate(tx, &token).await?),
-            Write::Reversal(reverted) => reversal::insert(tx, reverted, change).await?,
-        }
-    }
-    Ok(revealed)
 }

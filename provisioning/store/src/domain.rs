@@ -1,20 +1,19 @@
 //! SIP domains.
 
+use db::dialect::{BulkRow, Value};
 use db::sqlx::{self, FromRow};
 use db::{DbError, Tx, on_tx};
 use model::id::{AccountId, DomainId};
 use provisioning::resource::{DialPlan, Domain};
 use uuid::Uuid;
 
-use crate::row::{Stored, one_row, owned_statements, parsed, revision};
+use crate::row::{New, Stored, one_row, owned_statements, parsed, revision};
 
 owned_statements! {
     "domain", "x.id, x.account_id, x.name, x.country_code, x.national_prefix, x.international_prefix, x.version, \
         x.created_at, x.updated_at";
     /// Who has this name.
     NAME = "SELECT id FROM domain WHERE name = $1";
-    INSERT = "INSERT INTO domain (id, account_id, name, country_code, national_prefix, international_prefix, version, \
-        created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     UPDATE = "UPDATE domain SET country_code = $3, national_prefix = $4, international_prefix = $5, version = version + 1, \
         updated_at = $6 WHERE id = $1 AND version = $2";
     DELETE = "DELETE FROM domain WHERE id = $1 AND version = $2";
@@ -52,14 +51,34 @@ impl Stored for Row {
     }
 }
 
-pub(crate) async fn insert(tx: &mut Tx, d: &Domain) -> Result<(), DbError> {
-    let plan = &d.dial_plan;
-    on_tx!(tx, c => sqlx::query(INSERT)
-        .bind(d.id.uuid()).bind(d.account.uuid()).bind(d.name.as_str()).bind(&plan.country_code)
-        .bind(&plan.national_prefix).bind(&plan.international_prefix)
-        .bind(d.revision.version).bind(d.revision.created_at.0).bind(d.revision.updated_at.0)
-        .execute(c).await.map(|_| ()))?;
-    Ok(())
+impl BulkRow for New<Domain> {
+    const TABLE: &'static str = "domain";
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "account_id",
+        "name",
+        "country_code",
+        "national_prefix",
+        "international_prefix",
+        "version",
+        "created_at",
+        "updated_at",
+    ];
+
+    fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
+        let new = &self.0;
+        out.extend([
+            new.id.uuid().into(),
+            new.account.uuid().into(),
+            new.name.as_str().into(),
+            new.dial_plan.country_code.as_str().into(),
+            new.dial_plan.national_prefix.as_str().into(),
+            new.dial_plan.international_prefix.as_str().into(),
+            new.revision.version.into(),
+            new.revision.created_at.0.into(),
+            new.revision.updated_at.0.into(),
+        ]);
+    }
 }
 
 pub(crate) async fn update(tx: &mut Tx, d: &Domain) -> Result<(), DbError> {

@@ -15,6 +15,7 @@ mod access;
 mod account;
 mod audit;
 mod bootstrap;
+mod bulk;
 mod change;
 mod directory;
 mod domain;
@@ -31,6 +32,7 @@ mod subscriber;
 mod token;
 mod trunk;
 mod view;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,7 @@ use db::{Db, DbError, WriteError};
 use model::time::Timestamp;
 use uuid::Uuid;
 
+pub use crate::bulk::BulkStep;
 pub use crate::key::{KeyFile, KeyFileError};
 pub use crate::open::OpenError;
 use crate::seal::Sealer;
@@ -88,6 +91,9 @@ fn all_statements() -> Vec<&'static str> {
         account::ALL,
         audit::ALL,
         bootstrap::ALL,
+        bulk::ALL,
+        bulk::lines::ALL,
+        bulk::run::ALL,
         directory::ALL,
         domain::ALL,
         number::ALL,

@@ -1,12 +1,13 @@
 //! Numbers.
 
+use db::dialect::{BulkRow, Value};
 use db::sqlx::{self, AssertSqlSafe, FromRow};
 use db::{DbError, Tx, on_tx};
 use model::id::{AccountId, NumberId, SubscriberId};
 use provisioning::resource::Number;
 use uuid::Uuid;
 
-use crate::row::{Lock, Stored, one_row, owned_statements, parsed, revision};
+use crate::row::{Lock, New, Stored, one_row, owned_statements, parsed, revision};
 
 owned_statements! {
     "number", "x.id, x.account_id, x.e164, x.subscriber_id, x.version, x.created_at, x.updated_at";
@@ -15,8 +16,6 @@ owned_statements! {
     /// The numbers of a subscriber. Takes the lock clause.
     ASSIGNED = "SELECT x.id, x.account_id, x.e164, x.subscriber_id, x.version, x.created_at, x.updated_at \
         FROM number x WHERE x.subscriber_id = $1 ORDER BY x.id";
-    INSERT = "INSERT INTO number (id, account_id, e164, subscriber_id, version, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7)";
     UPDATE = "UPDATE number SET subscriber_id = $3, version = version + 1, updated_at = $4 \
         WHERE id = $1 AND version = $2";
     DELETE = "DELETE FROM number WHERE id = $1 AND version = $2";
@@ -53,12 +52,23 @@ pub(crate) async fn assigned(tx: &mut Tx, subscriber: SubscriberId) -> Result<Ve
     rows.into_iter().map(Row::resource).collect()
 }
 
-pub(crate) async fn insert(tx: &mut Tx, n: &Number) -> Result<(), DbError> {
-    on_tx!(tx, c => sqlx::query(INSERT)
-        .bind(n.id.uuid()).bind(n.account.uuid()).bind(n.e164.to_string()).bind(n.subscriber.map(SubscriberId::uuid))
-        .bind(n.revision.version).bind(n.revision.created_at.0).bind(n.revision.updated_at.0)
-        .execute(c).await.map(|_| ()))?;
-    Ok(())
+impl BulkRow for New<Number> {
+    const TABLE: &'static str = "number";
+    const COLUMNS: &'static [&'static str] =
+        &["id", "account_id", "e164", "subscriber_id", "version", "created_at", "updated_at"];
+
+    fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
+        let new = &self.0;
+        out.extend([
+            new.id.uuid().into(),
+            new.account.uuid().into(),
+            new.e164.to_string().into(),
+            new.subscriber.map(SubscriberId::uuid).into(),
+            new.revision.version.into(),
+            new.revision.created_at.0.into(),
+            new.revision.updated_at.0.into(),
+        ]);
+    }
 }
 
 pub(crate) async fn update(tx: &mut Tx, n: &Number) -> Result<(), DbError> {

@@ -16,6 +16,9 @@ use uuid::Uuid;
 pub(crate) trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 impl<T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin> Row for T {}
 
+/// A resource that comes into being, as its row.
+pub(crate) struct New<T>(pub(crate) T);
+
 /// A row that stands for a resource.
 pub(crate) trait Stored: Row {
     /// The resource.
@@ -26,6 +29,9 @@ pub(crate) trait Stored: Row {
 /// The statements of a table with an owner: `$table AS x`, its account as `a`.
 macro_rules! owned_statements {
     ($table:literal, $columns:literal; $($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
+        /// What is read of a row, called `x`.
+        #[allow(dead_code, reason = "not every table is read by keys")]
+        pub(crate) const COLUMNS: &str = $columns;
         db::statements! {
             /// One, in scope.
             GET = concat!("SELECT ", $columns, " FROM ", $table, " x JOIN account a ON a.id = x.account_id \

@@ -1,19 +1,18 @@
 //! Sites.
 
+use db::dialect::{BulkRow, Value};
 use db::sqlx::{self, FromRow};
 use db::{DbError, Tx, on_tx};
 use model::id::{AccountId, SiteId};
 use provisioning::resource::Site;
 use uuid::Uuid;
 
-use crate::row::{Stored, one_row, owned_statements, revision};
+use crate::row::{New, Stored, one_row, owned_statements, revision};
 
 owned_statements! {
     "site", "x.id, x.account_id, x.name, x.version, x.created_at, x.updated_at";
     /// Who has this name at a customer.
     NAME = "SELECT id FROM site WHERE account_id = $1 AND name = $2";
-    INSERT = "INSERT INTO site (id, account_id, name, version, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6)";
     UPDATE = "UPDATE site SET name = $3, version = version + 1, updated_at = $4 WHERE id = $1 AND version = $2";
     DELETE = "DELETE FROM site WHERE id = $1 AND version = $2";
     /// Subscribers of one.
@@ -42,12 +41,21 @@ impl Stored for Row {
     }
 }
 
-pub(crate) async fn insert(tx: &mut Tx, s: &Site) -> Result<(), DbError> {
-    on_tx!(tx, c => sqlx::query(INSERT)
-        .bind(s.id.uuid()).bind(s.account.uuid()).bind(&s.name)
-        .bind(s.revision.version).bind(s.revision.created_at.0).bind(s.revision.updated_at.0)
-        .execute(c).await.map(|_| ()))?;
-    Ok(())
+impl BulkRow for New<Site> {
+    const TABLE: &'static str = "site";
+    const COLUMNS: &'static [&'static str] = &["id", "account_id", "name", "version", "created_at", "updated_at"];
+
+    fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
+        let new = &self.0;
+        out.extend([
+            new.id.uuid().into(),
+            new.account.uuid().into(),
+            new.name.as_str().into(),
+            new.revision.version.into(),
+            new.revision.created_at.0.into(),
+            new.revision.updated_at.0.into(),
+        ]);
+    }
 }
 
 pub(crate) async fn update(tx: &mut Tx, s: &Site) -> Result<(), DbError> {

@@ -1,5 +1,6 @@
 //! Subscribers and their digest credentials.
 
+use db::dialect::{BulkRow, Value};
 use db::sqlx::{self, FromRow};
 use db::{DbError, Tx, on_tx};
 use md5::{Digest as _, Md5};
@@ -31,9 +32,6 @@ owned_statements! {
     USERNAME = "SELECT id FROM subscriber WHERE domain_id = $1 AND username = $2";
     /// Who has this extension at a customer.
     EXTENSION = "SELECT id FROM subscriber WHERE account_id = $1 AND extension = $2";
-    INSERT = "INSERT INTO subscriber (id, account_id, domain_id, site_id, username, display_name, extension, call_limit, \
-        enabled, version, created_at, updated_at, ha1_md5, ha1_sha256) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     UPDATE = "UPDATE subscriber SET site_id = $3, display_name = $4, extension = $5, call_limit = $6, enabled = $7, \
         version = version + 1, updated_at = $8 WHERE id = $1 AND version = $2";
     CREDENTIALS = "UPDATE subscriber SET ha1_md5 = $3, ha1_sha256 = $4, version = version + 1, updated_at = $5 \
@@ -137,15 +135,50 @@ fn password_drawn() -> Result<Secret<String>, DbError> {
     Ok(Secret::new(letters.iter().collect()))
 }
 
-pub(crate) async fn insert(tx: &mut Tx, s: &Subscriber, secrets: &Credentials) -> Result<(), DbError> {
-    on_tx!(tx, c => sqlx::query(INSERT)
-        .bind(s.id.uuid()).bind(s.account.uuid()).bind(s.domain.uuid()).bind(s.site.map(SiteId::uuid))
-        .bind(&s.username).bind(&s.display_name).bind(s.extension.as_ref().map(Extension::as_str))
-        .bind(s.call_limit.map(i64::from)).bind(s.enabled)
-        .bind(s.revision.version).bind(s.revision.created_at.0).bind(s.revision.updated_at.0)
-        .bind(&secrets.ha1_md5).bind(&secrets.ha1_sha256)
-        .execute(c).await.map(|_| ()))?;
-    Ok(())
+/// A subscriber that comes into being, with its credentials.
+pub(crate) struct NewSubscriber {
+    pub(crate) subscriber: Subscriber,
+    pub(crate) credentials: Credentials,
+}
+
+impl BulkRow for NewSubscriber {
+    const TABLE: &'static str = "subscriber";
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "account_id",
+        "domain_id",
+        "site_id",
+        "username",
+        "display_name",
+        "extension",
+        "call_limit",
+        "enabled",
+        "version",
+        "created_at",
+        "updated_at",
+        "ha1_md5",
+        "ha1_sha256",
+    ];
+
+    fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
+        let (s, credentials) = (&self.subscriber, &self.credentials);
+        out.extend([
+            s.id.uuid().into(),
+            s.account.uuid().into(),
+            s.domain.uuid().into(),
+            s.site.map(SiteId::uuid).into(),
+            s.username.as_str().into(),
+            s.display_name.as_str().into(),
+            s.extension.as_ref().map(Extension::as_str).into(),
+            s.call_limit.map(i64::from).into(),
+            s.enabled.into(),
+            s.revision.version.into(),
+            s.revision.created_at.0.into(),
+            s.revision.updated_at.0.into(),
+            credentials.ha1_md5.as_slice().into(),
+            credentials.ha1_sha256.as_slice().into(),
+        ]);
+    }
 }
 
 pub(crate) async fn update(tx: &mut Tx, s: &Subscriber) -> Result<(), DbError> {
@@ -180,13 +213,13 @@ pub(crate) async fn kept(tx: &mut Tx, id: SubscriberId) -> Result<Option<Credent
     Ok(row.map(|(ha1_md5, ha1_sha256)| Credentials { ha1_md5, ha1_sha256, revealed: None }))
 }
 
-/// A subscriber that was removed, as it was, with the credentials that it had.
-pub(crate) async fn restore(tx: &mut Tx, s: &Subscriber) -> Result<(), DbError> {
-    let lost = || DbError::corrupt("kept_credentials.subscriber_id", format!("{} went after it was planned", s.id));
-    let secrets = kept(tx, s.id).await?.ok_or_else(lost)?;
-    insert(tx, s, &secrets).await?;
-    on_tx!(tx, c => sqlx::query(UNKEEP).bind(s.id.uuid()).execute(c).await.map(|_| ()))?;
-    Ok(())
+/// A subscriber that was removed, with the credentials that it had; they are kept no longer.
+pub(crate) async fn restored(tx: &mut Tx, subscriber: Subscriber) -> Result<NewSubscriber, DbError> {
+    let id = subscriber.id;
+    let lost = || DbError::corrupt("kept_credentials.subscriber_id", format!("{id} went after it was planned"));
+    let credentials = kept(tx, id).await?.ok_or_else(lost)?;
+    on_tx!(tx, c => sqlx::query(UNKEEP).bind(id.uuid()).execute(c).await.map(|_| ()))?;
+    Ok(NewSubscriber { subscriber, credentials })
 }
 
 /// Forgets credentials that were kept before `before`. Gives how many.

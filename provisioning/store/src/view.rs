@@ -11,7 +11,7 @@ use provisioning::view::{Taken, View};
 use uuid::Uuid;
 
 use crate::row::{Lock, global_holder, holder, load, owner};
-use crate::{account, domain, number, reversal, site, subscriber, token, trunk};
+use crate::{account, bulk, domain, number, reversal, site, subscriber, token, trunk};
 
 /// Everything that `command` names, as far as `scope` reaches.
 pub(crate) async fn view(tx: &mut Tx, scope: &Scope, command: &Command) -> Result<View, DbError> {
@@ -97,6 +97,9 @@ pub(crate) async fn view(tx: &mut Tx, scope: &Scope, command: &Command) -> Resul
             view.tokens.extend(load::<token::Row>(tx, token::LOAD, id.uuid(), Lock::Held).await?);
         }
         Command::ChangeRevert { change } => reversal::view(tx, path, *change, &mut view).await?,
+        Command::BulkJobStart { id, .. } | Command::BulkJobCancel { id } => {
+            view.job = load::<bulk::Row>(tx, bulk::LOAD, id.uuid(), Lock::Held).await?;
+        }
     }
     Ok(view)
 }
@@ -125,6 +128,7 @@ async fn owner_path(tx: &mut Tx, scope: &Scope, command: &Command) -> Result<Opt
             (token::OWNER, id.uuid())
         }
         Command::ChangeRevert { change } => (reversal::OWNER, change.uuid()),
+        Command::BulkJobStart { id, .. } | Command::BulkJobCancel { id } => (bulk::OWNER, id.uuid()),
     };
     owner(tx, sql, scope, id).await
 }
@@ -137,7 +141,6 @@ pub(crate) async fn populated(tx: &mut Tx, sql: &'static str, id: Uuid) -> Resul
 
 /// The parts that several commands share.
 pub(crate) trait Parts {
-    fn takes(&mut self, what: Taken, holder: Option<Uuid>, itself: Option<Uuid>);
     async fn load_domain(&mut self, tx: &mut Tx, id: DomainId, lock: Lock) -> Result<(), DbError>;
     async fn load_site(&mut self, tx: &mut Tx, id: Option<SiteId>, lock: Lock) -> Result<(), DbError>;
     async fn load_subscriber(&mut self, tx: &mut Tx, id: SubscriberId, path: AccountPath) -> Result<(), DbError>;
@@ -152,12 +155,6 @@ pub(crate) trait Parts {
 }
 
 impl Parts for View {
-    fn takes(&mut self, what: Taken, holder: Option<Uuid>, itself: Option<Uuid>) {
-        if holder.is_some() && holder != itself {
-            self.taken.push((itself, what));
-        }
-    }
-
     async fn load_domain(&mut self, tx: &mut Tx, id: DomainId, lock: Lock) -> Result<(), DbError> {
         if self.domain(id).is_none() {
             self.domains.extend(load::<domain::Row>(tx, domain::LOAD, id.uuid(), lock).await?);

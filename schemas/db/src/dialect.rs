@@ -132,8 +132,8 @@ pub async fn bulk_insert<R: BulkRow + Sync>(tx: &mut Tx, rows: &[R], conflict: &
         if values.len() != chunk.len() * R::COLUMNS.len() {
             return Err(DbError::corrupt(R::TABLE, "a bulk row must give one value per column"));
         }
-        // Only the full statement comes again; a rest of each length would push others out of the cache.
-        let persistent = chunk.len() == chunk_max;
+        // Only the full statement and that of one row come again; a rest of each length would push others out of the cache.
+        let persistent = chunk.len() == chunk_max || chunk.len() == 1;
         written += crate::on_tx!(tx, c => {
             let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(persistent);
             for value in values {
@@ -150,6 +150,69 @@ pub async fn bulk_insert<R: BulkRow + Sync>(tx: &mut Tx, rows: &[R], conflict: &
         })?;
     }
     Ok(written)
+}
+
+/// Keys of one statement of [`select_keyed`]: more gain nothing.
+const KEYS_MAX: usize = 512;
+
+/// The statement of [`select_keyed`] for so many keys. Public for tests that prepare it.
+#[must_use]
+pub fn keyed_statement(columns: &str, table: &str, key: &[&str], keys: usize, tail: &str) -> String {
+    let tuple = |row: usize| {
+        let marks: Vec<String> = (1..=key.len()).map(|column| format!("${}", row * key.len() + column)).collect();
+        format!("({})", marks.join(","))
+    };
+    let tuples: Vec<String> = (0..keys).map(tuple).collect();
+    let same: Vec<String> =
+        key.iter().enumerate().map(|(place, column)| format!("x.{column} = v.column{}", place + 1)).collect();
+    format!(
+        "SELECT {columns} FROM (VALUES {}) AS v CROSS JOIN {table} x WHERE {} {tail}",
+        tuples.join(","),
+        same.join(" AND ")
+    )
+}
+
+/// The rows of `table`, called `x`, whose columns `key` have one of the values `keys` (each once), a few statements for
+/// any number of keys. `tail`: order and lock.
+///
+/// # Errors
+/// When the database fails, or a row is not understood.
+pub async fn select_keyed<R>(
+    tx: &mut Tx,
+    (columns, table): (&str, &str),
+    key: &[&str],
+    keys: &[Vec<Value<'_>>],
+    tail: &str,
+) -> Result<Vec<R>, DbError>
+where
+    R: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow>
+        + for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>
+        + Send
+        + Unpin,
+{
+    let mut rows = Vec::new();
+    for part in keys.chunks(KEYS_MAX) {
+        // Few lengths, so few statements: the last key again does no harm, since a row that is found twice is one.
+        let length = part.len().next_power_of_two();
+        let sql = keyed_statement(columns, table, key, length, tail);
+        let padded = part.iter().chain(std::iter::repeat_n(part, length - part.len()).filter_map(|part| part.last()));
+        let found: Vec<R> = crate::on_tx!(tx, c => {
+            let mut query = sqlx::query_as(AssertSqlSafe(sql));
+            for value in padded.flatten() {
+                query = match value {
+                    Value::Int(v) => query.bind(*v),
+                    Value::Text(v) => query.bind(*v),
+                    Value::Owned(v) => query.bind(v.as_str()),
+                    Value::Uuid(v) => query.bind(*v),
+                    Value::Bytes(v) => query.bind(*v),
+                    Value::Bool(v) => query.bind(*v),
+                };
+            }
+            query.fetch_all(c).await
+        })?;
+        rows.extend(found);
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]

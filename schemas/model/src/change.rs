@@ -67,6 +67,8 @@ resource_kinds! {
     ReportRun = "report_run";
     /// A change: an entry of the audit trail.
     Change = "change";
+    /// A bulk job.
+    BulkJob = "bulk_job";
 }
 
 /// One resource.

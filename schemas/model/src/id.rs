@@ -78,6 +78,8 @@ typed_ids! {
     SubscriberId;
     /// An E.164 number in the inventory.
     NumberId;
+    /// A bulk job.
+    BulkJobId;
     /// A SIP trunk.
     TrunkId;
     /// A tariff.

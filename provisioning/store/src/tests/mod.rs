@@ -1,5 +1,6 @@
 //! The contract of the store, on both engines.
 
+mod bulk;
 mod changes;
 mod ports;
 mod reversals;
@@ -231,7 +232,8 @@ pub(super) fn refused_as<T: std::fmt::Debug>(result: Result<T, ChangeError>, cod
 
 #[tokio::test]
 async fn every_statement_is_understood_by_both_engines() {
-    let put_together = [crate::registration::present_statement(), crate::registration::bulk_statement()];
+    let mut put_together = vec![crate::registration::present_statement(), crate::registration::bulk_statement()];
+    put_together.extend(crate::bulk::put_together());
     let put_together: Vec<&str> = put_together.iter().map(String::as_str).collect();
     on_each_database(async |db: TestDb| {
         prepare_all(&db, &crate::all_statements()).await;
