@@ -17,6 +17,7 @@ use reports::command::Command as Reports;
 
 use crate::limit::EXPECTED_VERSIONS_MAX;
 use crate::object::billing::{RoundingMode, Side};
+use crate::object::bulk::BulkJobMode;
 use crate::object::fault::alarm_key;
 use crate::object::provisioning::AccountKind;
 use crate::scalar::{Currency, Decimal, E164, Long, Permission, Timestamp};
@@ -280,6 +281,37 @@ impl Input for ChangeRevertInput {
     type Command = Provisioning;
     fn command(self) -> Result<Provisioning, Refusal> {
         Ok(Provisioning::ChangeRevert { change: id(ResourceKind::Change, "changeId", &self.change_id)? })
+    }
+}
+
+/// A bulk job to be started.
+#[derive(InputObject)]
+pub struct BulkJobStartInput {
+    /// Which job.
+    id: ID,
+    /// How lines that are refused bear on the others; `CHECK` changes nothing.
+    mode: BulkJobMode,
+}
+
+impl Input for BulkJobStartInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        let job = id(ResourceKind::BulkJob, "id", &self.id)?;
+        Ok(Provisioning::BulkJobStart { id: job, mode: self.mode.into() })
+    }
+}
+
+/// A bulk job to be cancelled.
+#[derive(InputObject)]
+pub struct BulkJobCancelInput {
+    /// Which job.
+    id: ID,
+}
+
+impl Input for BulkJobCancelInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        Ok(Provisioning::BulkJobCancel { id: id(ResourceKind::BulkJob, "id", &self.id)? })
     }
 }
 

@@ -114,6 +114,8 @@ named_by_their_plan!(
     TokenRotateInput,
     TokenRevokeInput,
     ChangeRevertInput,
+    BulkJobStartInput,
+    BulkJobCancelInput,
     DomainUpdateInput,
     DomainDeleteInput,
     SiteUpdateInput,
@@ -172,6 +174,11 @@ mutations! {
     token_revoke(TokenRevokeInput) provisioning_change TokenWrite;
     /// Takes a change back, as far as nothing was built on it. It is a change itself, and can be taken back in its turn.
     change_revert(ChangeRevertInput) provisioning_change ProvisioningWrite;
+    /// Starts a bulk job whose lines are there, or lets it go on where it was cancelled or stopped. It runs with the rights
+    /// of the token that starts it.
+    bulk_job_start(BulkJobStartInput) provisioning_change ProvisioningWrite;
+    /// Cancels a bulk job. What it did stays, and is taken back change by change.
+    bulk_job_cancel(BulkJobCancelInput) provisioning_change ProvisioningWrite;
     /// Makes a tariff with its rates.
     tariff_create(TariffCreateInput) billing_change BillingWrite;
     /// Assigns a tariff for a time.

@@ -18,8 +18,8 @@ use crate::object::billing::{LedgerBalance, RatedUsage, Suspense, TariffAssignme
 use crate::object::fault::alarm_key;
 use crate::object::reports::PerformanceInterval;
 use crate::object::{
-    Account, Alarm, BillingFile, Change, Domain, Node, Number, ReportRun, Site, Stream, Subscriber, Tariff, Token,
-    Trunk, global,
+    Account, Alarm, BillingFile, BulkJob, Change, Domain, Node, Number, ReportRun, Site, Stream, Subscriber, Tariff,
+    Token, Trunk, global,
 };
 use crate::scalar::{Permission, Timestamp};
 use crate::schema::GraphqlDeps;
@@ -188,6 +188,22 @@ impl Query {
         let resource = resource_id.map(|id| resource_key("resourceId", &id)).transpose()?;
         let filter = AuditFilter { account, resource, oldest_first };
         let page = deps(context)?.provisioning.audit_list(ctx, filter, page).await.map_err(error::read)?;
+        Ok(connection(page, later))
+    }
+
+    /// Bulk jobs.
+    #[graphql(complexity = "page_complexity(first, child_complexity)")]
+    async fn bulk_jobs(
+        &self,
+        context: &Context<'_>,
+        account_id: Option<ID>,
+        #[graphql(default = 50)] first: u32,
+        after: Option<String>,
+    ) -> Result<Connection<String, BulkJob>> {
+        let ctx = allowed(context, Right::ProvisioningRead)?;
+        let account = filter(ResourceKind::Account, "accountId", account_id)?;
+        let (page, later) = (page(first, after.clone())?, after.is_some());
+        let page = deps(context)?.bulk.job_list(ctx, account, page).await.map_err(error::read)?;
         Ok(connection(page, later))
     }
 
@@ -391,7 +407,8 @@ const fn read_permission(kind: ResourceKind) -> Right {
         | ResourceKind::Site
         | ResourceKind::Subscriber
         | ResourceKind::Number
-        | ResourceKind::Trunk => Right::ProvisioningRead,
+        | ResourceKind::Trunk
+        | ResourceKind::BulkJob => Right::ProvisioningRead,
         ResourceKind::Token => Right::TokenWrite,
         ResourceKind::Tariff | ResourceKind::TariffAssignment | ResourceKind::Stream | ResourceKind::BillingFile => {
             Right::BillingRead
@@ -421,6 +438,7 @@ async fn node(deps: &GraphqlDeps, ctx: &Ctx, kind: ResourceKind, key: &str) -> R
         ResourceKind::Stream => get!(billing.stream_get, Stream),
         ResourceKind::BillingFile => get!(billing.file_get, BillingFile),
         ResourceKind::ReportRun => get!(reports.run_get, ReportRun),
+        ResourceKind::BulkJob => get!(bulk.job_get, BulkJob),
         ResourceKind::Change => get!(provisioning.audit_get, Change),
         ResourceKind::Alarm => {
             let Some((name, number)) = alarm_key(key) else { return Ok(None) };

@@ -18,6 +18,8 @@ pub struct GraphqlDeps {
     pub provisioning: Arc<dyn provisioning::port::Queries>,
     /// Changes of provisioning.
     pub provisioning_change: Arc<dyn Change<provisioning::command::Command>>,
+    /// Files of many changes.
+    pub bulk: Arc<dyn provisioning::port::Bulk>,
     /// How trunks stand in the call core.
     pub trunk_states: Arc<dyn TrunkStates>,
     /// Reads of billing.

@@ -12,6 +12,8 @@ use model::time::Clock;
 pub struct HttpDeps {
     /// Turns bearer tokens into actors.
     pub authenticator: Arc<dyn provisioning::port::Authenticator>,
+    /// Files of many changes.
+    pub bulk: Arc<dyn provisioning::port::Bulk>,
     /// Reads of billing.
     pub billing: Arc<dyn billing::port::Queries>,
     /// Changes of billing.

@@ -13,6 +13,7 @@ mod admin;
 mod auth;
 mod billing_files;
 pub mod body;
+mod bulk;
 mod byte_range;
 mod commit;
 mod deps;

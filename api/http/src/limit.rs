@@ -24,6 +24,15 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Body of a GraphQL request, octets: a tariff of several thousand rates fits.
 pub const GRAPHQL_BODY_MAX: usize = 1_024 * 1_024;
+/// Body of a bulk upload, octets: 250,000 subscribers. A slow link must send it within [`REQUEST_TIMEOUT`]: who cannot
+/// divides the file.
+pub const BULK_BODY_MAX: usize = 64 * 1_024 * 1_024;
+/// Bulk uploads at a time: each may hold [`BULK_BODY_MAX`].
+pub const BULK_UPLOADS_MAX: usize = 2;
+/// Lines of a bulk upload that are stored in one transaction: some milliseconds of the writer.
+pub const BULK_LINES: usize = 1_000;
+/// Results of a bulk job that are read at a time.
+pub const BULK_RESULTS: u32 = 1_000;
 /// Body of any other request, octets: an acknowledgement with its reason is far smaller.
 pub const SMALL_BODY_MAX: usize = 16 * 1_024;
 /// Characters of a bearer token. Ours have fewer than 100.

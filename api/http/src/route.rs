@@ -8,7 +8,7 @@ use model::actor::Permission;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::deps::HttpDeps;
-use crate::{auth, billing_files, reports, shield};
+use crate::{auth, billing_files, bulk, reports, shield};
 
 /// Where GraphQL is answered.
 pub const GRAPHQL_PATH: &str = "/graphql";
@@ -39,6 +39,11 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/billing/streams/{stream}/files/{sequence}/manifest", Permission::BillingRead),
     route(Method::POST, "/billing/streams/{stream}/files/{sequence}/ack", Permission::BillingAcknowledge),
     route(Method::POST, "/billing/streams/{stream}/close", Permission::BillingWrite),
+    route(Method::POST, "/bulk/jobs", Permission::ProvisioningWrite),
+    route(Method::GET, "/bulk/jobs/{job}", Permission::ProvisioningRead),
+    // They hold the passwords that were drawn.
+    route(Method::GET, "/bulk/jobs/{job}/results", Permission::ProvisioningWrite),
+    route(Method::GET, "/bulk/export", Permission::ProvisioningRead),
     route(Method::GET, "/reports/runs", Permission::ReportRead),
     route(Method::GET, "/reports/runs/{run}", Permission::ReportRead),
     route(Method::GET, "/reports/runs/{run}/html", Permission::ReportRead),
@@ -58,6 +63,10 @@ pub fn router(deps: HttpDeps, graphql: Router) -> Router {
         .route(&file("/manifest"), get(billing_files::manifest))
         .route(&file("/ack"), post(billing_files::acknowledge))
         .route("/billing/streams/{stream}/close", post(billing_files::close))
+        .route("/bulk/jobs", post(bulk::upload))
+        .route("/bulk/jobs/{job}", get(bulk::job_get))
+        .route("/bulk/jobs/{job}/results", get(bulk::results))
+        .route("/bulk/export", get(bulk::export))
         .route("/reports/runs", get(reports::run_list))
         .route("/reports/runs/{run}", get(reports::run_get))
         .route("/reports/runs/{run}/html", get(reports::html))

@@ -15,7 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
 use serde_json::Value;
-use support::{Billing, FILE_SIZE, Face, face_with, file_bytes, request, run_id, send, stream_id};
+use support::{Billing, FILE_SIZE, Face, face_with, file_bytes, job_id, request, run_id, send, stream_id};
 
 fn face() -> Face {
     face_with(Billing::default(), Router::new())
@@ -32,7 +32,13 @@ fn json(response: &Response<Vec<u8>>) -> Value {
 /// A path of the table with the fakes' objects in it.
 fn concrete(route: &Route) -> String {
     let stream = stream_id().to_string();
-    route.path.replace("{stream}", &stream).replace("{sequence}", "1").replace("{run}", &run_id().to_string())
+    let job = job_id().to_string();
+    route
+        .path
+        .replace("{job}", &job)
+        .replace("{stream}", &stream)
+        .replace("{sequence}", "1")
+        .replace("{run}", &run_id().to_string())
 }
 
 fn content() -> String {
@@ -40,7 +46,9 @@ fn content() -> String {
 }
 
 fn call(route: &Route, token: Option<&str>) -> axum::http::Request<Body> {
-    let builder = request(route.method.as_str(), &concrete(route), token).header("content-type", "application/json");
+    let is_upload = route.method == Method::POST && route.path == "/bulk/jobs";
+    let content_type = if is_upload { "application/jsonl" } else { "application/json" };
+    let builder = request(route.method.as_str(), &concrete(route), token).header("content-type", content_type);
     let body = if route.method == Method::POST { r#"{"accepted":true}"# } else { "" };
     builder.body(Body::from(body)).unwrap()
 }
@@ -65,12 +73,18 @@ async fn each_route_is_walked_by_four_callers() {
         if route.path.contains('{') {
             assert_eq!(foreign.status(), StatusCode::NOT_FOUND, "{name}");
             let missing = concrete(route).replace(&stream_id().to_string(), "x").replace(&run_id().to_string(), "x");
+            let missing = missing.replace(&job_id().to_string(), "x");
             let method = route.method.as_str();
             let missing = request(method, &missing, Some("full")).header("content-type", "application/json");
             let missing = send(&face.router, missing.body(Body::from(r#"{"accepted":true}"#)).unwrap()).await;
             assert_eq!(missing.status(), StatusCode::NOT_FOUND, "{name}");
             let text = |r: &Response<Vec<u8>>| json(r).get("detail").cloned();
             assert_eq!(text(&foreign), text(&missing), "{name}");
+        } else if route.path == "/bulk/jobs" {
+            // it becomes a job of the caller's own account
+            assert_eq!(foreign.status(), StatusCode::CREATED, "{name}");
+        } else if route.path == "/bulk/export" {
+            assert_eq!(foreign.body(), b"", "{name}");
         } else {
             assert_eq!(json(&foreign).get("items"), Some(&Value::Array(Vec::new())), "{name}");
         }
@@ -257,4 +271,45 @@ async fn reports_run_nothing_and_are_not_sent_again() {
     let workbook = send(&face.router, request("GET", &uri, Some("full")).body(Body::empty()).unwrap()).await;
     assert_eq!(header(&workbook, "content-type"), "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet");
     assert_eq!(header(&workbook, "content-disposition"), "attachment; filename=\"report.xlsx\"");
+}
+
+#[tokio::test]
+async fn bulk_files_are_taken_in_and_results_given_out() {
+    let face = face();
+    let upload = async |content_type: &str, body: &'static str| {
+        let builder = request("POST", "/bulk/jobs?name=a.csv", Some("full")).header("content-type", content_type);
+        send(&face.router, builder.body(Body::from(body)).unwrap()).await
+    };
+    for content_type in ["application/jsonl", "application/x-ndjson", "text/csv; charset=utf-8"] {
+        let taken = upload(content_type, "kind,site\nsite,x\n").await;
+        assert_eq!(taken.status(), StatusCode::CREATED);
+        let id = json(&taken)["id"].as_str().unwrap().to_owned();
+        assert_eq!(header(&taken, "location"), format!("/bulk/jobs/{id}"));
+    }
+    assert_eq!(upload("application/json", "{}").await.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let header_refused = upload("text/csv", "kind,colour\n").await;
+    assert_eq!(header_refused.status(), StatusCode::BAD_REQUEST);
+    assert!(json(&header_refused).to_string().contains("colour"));
+
+    let get = async |path: &str| {
+        let got = send(&face.router, request("GET", path, Some("full")).body(Body::empty()).unwrap()).await;
+        assert_eq!(got.status(), StatusCode::OK, "{path}");
+        String::from_utf8(got.into_body()).unwrap()
+    };
+    let results = get(&format!("/bulk/jobs/{}/results", job_id())).await;
+    let lines: Vec<Value> = results.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[0]["password"].as_str(), lines[0]["outcome"].as_str()), (Some("=drawn"), Some("applied")));
+    assert_eq!((lines[1]["line"].as_i64(), lines[1]["errors"][0]["code"].as_str()), (Some(3), Some("CONFLICT")));
+    assert_eq!(lines.len(), 2);
+    // a spreadsheet takes no cell for a formula
+    let results = get(&format!("/bulk/jobs/{}/results?format=csv", job_id())).await;
+    let records: Vec<&str> = results.lines().collect();
+    assert_eq!(records[0], "line,outcome,kind,id,changeId,password,code,field,message,remedy");
+    assert!(records[1].contains(",'=drawn,"), "{results}");
+    assert_eq!(records[2], "3,refused,,,,,CONFLICT,number,'=1+1,choose another");
+    let export = get("/bulk/export?format=csv&kinds=site,account").await;
+    let records: Vec<&str> = export.lines().collect();
+    assert_eq!(records.len(), 3, "{export}");
+    assert!(records[1].starts_with(",account,") && records[2].starts_with(",site,"), "{export}");
+    assert!(records[1].contains(",'=1+1,"), "{export}");
 }

@@ -208,6 +208,23 @@ impl Client {
         self.send(url, request).await
     }
 
+    /// Posts a file to a path of the HTTP face, and gives the JSON of the answer.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn upload(
+        &self,
+        path: &str,
+        name: &str,
+        content_type: &str,
+        octets: Vec<u8>,
+    ) -> Result<Value, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let request = self.http.post(&url).query(&[("name", name)]).header("content-type", content_type).body(octets);
+        let answer = self.send(url, request).await?;
+        serde_json::from_slice(&answer).map_err(|_| ClientError::Missing("JSON body"))
+    }
+
     /// Posts JSON with an `Idempotency-Key`: the same key gives the stored answer.
     ///
     /// # Errors

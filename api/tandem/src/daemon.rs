@@ -57,6 +57,8 @@ const CERTIFICATE_DETECT_PERIOD: Duration = Duration::from_secs(60);
 const BILLING_DETECT_PERIOD: Duration = Duration::from_secs(10);
 /// How often files and reports are looked after when nothing asks for it.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_millis(500);
+/// How often bulk jobs are looked for that were started.
+const BULK_PERIOD: Duration = Duration::from_millis(200);
 /// How often it is written when tokens were last used: `lastUsedAt` is that exact.
 const TOKEN_USES_PERIOD: Duration = Duration::from_secs(30);
 /// How often the journal's old files are looked at.
@@ -164,6 +166,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     spawn_reports(&mut workers, &config, &reports, installation, &node)?;
     spawn_alarms(&mut workers, &alarms, &sender, &store, &clock);
     spawn_registrations(&mut workers, &node_reports, &provisioning);
+    spawn_bulk(&mut workers, &provisioning, &node, &clock, &ids);
     spawn_pruning(&mut workers, &config, &store, &provisioning, &alarms, &clock);
     storage.spawn(&mut workers, &config, &store, &node_db, &clock);
     spawn_storage_alarms(&mut workers, &config, &storage, &alarms, &journal, &clock);
@@ -404,6 +407,31 @@ fn spawn_billing_alarms(
     });
 }
 
+/// Bulk jobs, and checks of such beside them.
+fn spawn_bulk(
+    workers: &mut Workers,
+    provisioning: &Arc<provisioning_store::ProvisioningStore>,
+    node: &Arc<str>,
+    clock: &Arc<dyn Clock>,
+    ids: &Arc<dyn IdSource>,
+) {
+    let step = |worked| match worked {
+        provisioning_store::BulkStep::Worked => Step::More,
+        provisioning_store::BulkStep::Idle => Step::Idle,
+    };
+    let (jobs, time, names) = (Arc::clone(provisioning), Arc::clone(clock), Arc::clone(ids));
+    workers.spawn("bulk_jobs", BULK_PERIOD, None::<watch::Receiver<()>>, move || {
+        let (jobs, time, names) = (Arc::clone(&jobs), Arc::clone(&time), Arc::clone(&names));
+        async move { Ok(step(jobs.bulk_step(&time, &names).await?)) }
+    });
+    let (jobs, time, names) = (Arc::clone(provisioning), Arc::clone(clock), Arc::clone(ids));
+    let node = Arc::clone(node);
+    workers.spawn("bulk_checks", BULK_PERIOD, None::<watch::Receiver<()>>, move || {
+        let (jobs, time, names, node) = (Arc::clone(&jobs), Arc::clone(&time), Arc::clone(&names), Arc::clone(&node));
+        async move { Ok(step(jobs.bulk_check(&node, &time, &names).await?)) }
+    });
+}
+
 fn spawn_reports(
     workers: &mut Workers,
     config: &Config,
@@ -531,6 +559,8 @@ fn spawn_pruning(
     const ANSWER_DAYS: i64 = 7;
     /// Days that the credentials of a removed subscriber are kept, for who takes the removal back.
     const CREDENTIAL_DAYS: i64 = 90;
+    /// How long bulk jobs that ended are kept, with their results and the passwords in them.
+    const BULK_DAYS: i64 = 7;
     let retention_ms = i64::from(config.node.journal_retention_days) * DAY_MS;
     let (dir, source) = (config.node.data_dir.clone(), db::cursor::journal_source(&config.node.name));
     let (journal_store, journal_clock) = (store.clone(), Arc::clone(clock));
@@ -555,6 +585,7 @@ fn spawn_pruning(
             let expected = [reports_store::CONSUMER];
             db::retention::prune(&store, &expected, now.plus_ms(-ANSWER_DAYS * DAY_MS), before).await?;
             provisioning.forget_credentials(now.plus_ms(-CREDENTIAL_DAYS * DAY_MS)).await?;
+            provisioning.forget_jobs(now.plus_ms(-BULK_DAYS * DAY_MS)).await?;
             Ok(Step::Idle)
         }
     });
@@ -692,6 +723,7 @@ impl Faces {
     async fn start(config: &Config, deps: FaceDeps) -> Result<Self, ServeError> {
         let http = api_http::HttpDeps {
             authenticator: deps.provisioning.clone(),
+            bulk: deps.provisioning.clone(),
             billing: deps.billing.clone(),
             billing_change: deps.billing.clone(),
             reports: deps.reports.clone(),
@@ -700,6 +732,7 @@ impl Faces {
         };
         let graphql = api_graphql::graphql_router(api_graphql::GraphqlDeps {
             provisioning: deps.provisioning.clone(),
+            bulk: deps.provisioning.clone(),
             provisioning_change: deps.provisioning,
             trunk_states: deps.trunk_states,
             billing: deps.billing.clone(),

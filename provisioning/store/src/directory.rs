@@ -1,8 +1,10 @@
 //! What the call core knows, with secrets unsealed for it alone.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use db::dialect::{Value, select_keyed};
 use db::sqlx;
 use db::{DbError, Tx, on_tx};
 use model::change::{ResourceKind, ResourceRef};
@@ -10,14 +12,14 @@ use model::page::ReadError;
 use provisioning::port::{DirectoryEntry, DirectorySource};
 use uuid::Uuid;
 
-use crate::row::{Lock, Row, Stored, load, read_error};
+use crate::row::{Row, Stored, read_error};
 use crate::seal::Sealer;
 use crate::{ProvisioningStore, account, domain, number, subscriber, trunk};
 
-macro_rules! sealed_subscribers {
+macro_rules! sealed_subscriber {
     () => {
-        "SELECT x.id, x.account_id, x.domain_id, x.site_id, x.username, x.display_name, x.extension, x.call_limit, \
-         x.enabled, x.version, x.created_at, x.updated_at, x.ha1_md5, x.ha1_sha256 FROM subscriber x"
+        "x.id, x.account_id, x.domain_id, x.site_id, x.username, x.display_name, x.extension, x.call_limit, \
+         x.enabled, x.version, x.created_at, x.updated_at, x.ha1_md5, x.ha1_sha256"
     };
 }
 
@@ -30,13 +32,14 @@ macro_rules! sealed_trunks {
     };
 }
 
+const BY_ID: &str = "ORDER BY x.id";
+
 db::statements! {
     SEQUENCE = "SELECT value FROM counter WHERE name = 'event'";
     ACCOUNTS = "SELECT * FROM account ORDER BY path";
     DOMAINS = "SELECT * FROM domain ORDER BY id";
     NUMBERS = "SELECT * FROM number ORDER BY id";
-    SUBSCRIBERS = concat!(sealed_subscribers!(), " ORDER BY x.id");
-    SUBSCRIBER = concat!(sealed_subscribers!(), " WHERE x.id = $1");
+    SUBSCRIBERS = concat!("SELECT ", sealed_subscriber!(), " FROM subscriber x ORDER BY x.id");
     TRUNKS = concat!(sealed_trunks!(), " ORDER BY x.id");
     TRUNK = concat!(sealed_trunks!(), " WHERE x.id = $1");
 }
@@ -51,15 +54,7 @@ impl DirectorySource for ProvisioningStore {
 
     async fn directory_entries(&self, resources: &[ResourceRef]) -> Result<Vec<DirectoryEntry>, ReadError> {
         let (sealer, resources) = (Arc::clone(&self.sealer), resources.to_vec());
-        let entries = self.db.read(|tx| {
-            Box::pin(async move {
-                let mut entries = Vec::with_capacity(resources.len());
-                for resource in resources {
-                    entries.push(entry(tx, &sealer, resource).await?);
-                }
-                Ok(entries)
-            })
-        });
+        let entries = self.db.read(|tx| Box::pin(async move { entries(tx, &sealer, &resources).await }));
         entries.await.map_err(read_error)
     }
 }
@@ -92,31 +87,48 @@ fn readable(resource: ResourceRef, opened: Result<DirectoryEntry, DbError>) -> D
     opened.unwrap_or_else(|error| DirectoryEntry::Unreadable(resource, error.to_string()))
 }
 
-async fn entry(tx: &mut Tx, sealer: &Sealer, resource: ResourceRef) -> Result<DirectoryEntry, DbError> {
-    let id = resource.id;
-    let entry = match resource.kind {
-        ResourceKind::Account => {
-            load::<account::Row>(tx, account::LOAD, id, Lock::Free).await?.map(DirectoryEntry::Account)
-        }
-        ResourceKind::Domain => {
-            load::<domain::Row>(tx, domain::LOAD, id, Lock::Free).await?.map(DirectoryEntry::Domain)
-        }
-        ResourceKind::Number => {
-            load::<number::Row>(tx, number::LOAD, id, Lock::Free).await?.map(DirectoryEntry::Number)
-        }
-        ResourceKind::Subscriber => {
-            let row = one::<subscriber::SealedRow>(tx, SUBSCRIBER, id).await?;
-            let opened = row.map(|row| row.open(sealer));
-            opened.map(|opened| readable(resource, opened.map(|(s, secrets)| DirectoryEntry::Subscriber(s, secrets))))
-        }
-        ResourceKind::Trunk => {
-            let row = one::<trunk::SealedRow>(tx, TRUNK, id).await?;
-            let opened = row.map(|row| row.open(sealer));
-            opened.map(|opened| readable(resource, opened.map(|(t, path, key)| DirectoryEntry::Trunk(t, path, key))))
-        }
-        _ => None,
+/// What there is of the named resources, a few statements for any number of them.
+async fn entries(tx: &mut Tx, sealer: &Sealer, resources: &[ResourceRef]) -> Result<Vec<DirectoryEntry>, DbError> {
+    let mut found: HashMap<ResourceRef, DirectoryEntry> = HashMap::with_capacity(resources.len());
+    let keys = |kind: ResourceKind| -> Vec<Vec<Value<'static>>> {
+        resources.iter().filter(|resource| resource.kind == kind).map(|resource| vec![resource.id.into()]).collect()
     };
-    Ok(entry.unwrap_or(DirectoryEntry::Gone(resource)))
+    let of = |kind: ResourceKind, id: Uuid| ResourceRef { kind, id };
+    for account in named::<account::Row>(tx, (account::COLUMNS, "account"), &keys(ResourceKind::Account)).await? {
+        found.insert(of(ResourceKind::Account, account.id.uuid()), DirectoryEntry::Account(account));
+    }
+    for domain in named::<domain::Row>(tx, (domain::COLUMNS, "domain"), &keys(ResourceKind::Domain)).await? {
+        found.insert(of(ResourceKind::Domain, domain.id.uuid()), DirectoryEntry::Domain(domain));
+    }
+    for number in named::<number::Row>(tx, (number::COLUMNS, "number"), &keys(ResourceKind::Number)).await? {
+        found.insert(of(ResourceKind::Number, number.id.uuid()), DirectoryEntry::Number(number));
+    }
+    let table = (sealed_subscriber!(), "subscriber");
+    let rows: Vec<subscriber::SealedRow> =
+        select_keyed(tx, table, &["id"], &keys(ResourceKind::Subscriber), BY_ID).await?;
+    for row in rows {
+        let resource = of(ResourceKind::Subscriber, row.id());
+        let opened = row.open(sealer).map(|(s, secrets)| DirectoryEntry::Subscriber(s, secrets));
+        found.insert(resource, readable(resource, opened));
+    }
+    // few, and seldom changed
+    for resource in resources.iter().filter(|resource| resource.kind == ResourceKind::Trunk) {
+        if let Some(row) = one::<trunk::SealedRow>(tx, TRUNK, resource.id).await? {
+            let opened = row.open(sealer).map(|(t, path, key)| DirectoryEntry::Trunk(t, path, key));
+            found.insert(*resource, readable(*resource, opened));
+        }
+    }
+    let entry = |resource: &ResourceRef| found.remove(resource).unwrap_or(DirectoryEntry::Gone(*resource));
+    Ok(resources.iter().map(entry).collect())
+}
+
+async fn named<R: Stored>(
+    tx: &mut Tx,
+    table: (&str, &str),
+    keys: &[Vec<Value<'_>>],
+) -> Result<Vec<R::Resource>, DbError> {
+    let rows: Vec<R> = select_keyed(tx, table, &["id"], keys, BY_ID).await?;
+    rows.into_iter().map(R::resource).collect()
 }
 
 async fn all<R: Row>(tx: &mut Tx, sql: &'static str) -> Result<Vec<R>, DbError> {

@@ -2,6 +2,7 @@
 //! have no field there, so they have none here.
 
 pub mod billing;
+pub mod bulk;
 pub mod fault;
 pub mod provisioning;
 pub mod reports;
@@ -13,6 +14,7 @@ use model::change::ResourceKind;
 use crate::scalar::{Currency, Decimal};
 
 pub use self::billing::{BillingFile, Stream, Tariff};
+pub use self::bulk::BulkJob;
 pub use self::fault::Alarm;
 pub use self::provisioning::{Account, Change, Domain, Number, Site, Subscriber, Token, Trunk};
 pub use self::reports::ReportRun;
@@ -34,6 +36,7 @@ pub enum Node {
     Alarm(Alarm),
     ReportRun(ReportRun),
     Change(Change),
+    BulkJob(BulkJob),
 }
 
 /// An amount of money in one currency.

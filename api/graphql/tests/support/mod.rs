@@ -22,7 +22,7 @@ use provisioning::resource::{Account, Domain, Number, Revision, Site, Subscriber
 use serde_json::{Value, json};
 use tandem_graphql::{GraphqlDeps, TrunkRegistrationState, TrunkState, TrunkStates, graphql_router};
 
-use self::http::{Billing, Face, Pipeline, Reports, account, face_with, owner, page, request, send, visible};
+use self::http::{Billing, Face, Jobs, Pipeline, Reports, account, face_with, owner, page, request, send, visible};
 
 /// One account; everything else is empty.
 pub struct Provisioning;
@@ -149,6 +149,7 @@ pub fn face_with_billing(billing: Arc<Billing>) -> Face {
     let deps = GraphqlDeps {
         provisioning: Arc::new(Provisioning),
         provisioning_change: pipeline.clone(),
+        bulk: Arc::new(Jobs),
         trunk_states: Arc::new(Trunks),
         billing,
         billing_change: pipeline.clone(),

@@ -20,13 +20,17 @@ use model::change::{
     ResourceRef, Reversibility,
 };
 use model::ctx::Ctx;
-use model::id::{AccountId, CallId, ChangeId, FileId, RunId, StreamId, TariffId};
+use model::id::{AccountId, BulkJobId, CallId, ChangeId, FileId, RunId, StreamId, TariffId};
 use model::money::{Rounding, RoundingMode};
 use model::network::Networks;
 use model::page::{Page, PageRequest, ReadError};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
 use model::time::Timestamp;
+use provisioning::bulk::job::{BulkJob, JobState, LineOutcome, LineResult};
+use provisioning::bulk::{Fields, Kind};
+use provisioning::port::{Bulk, StagedLine};
+use provisioning::resource::Revision;
 use reports::resource::{Format, Interval, ReportRun, RunState, Subject};
 use testkit::{CountingIds, ManualClock};
 use tower::ServiceExt;
@@ -110,6 +114,87 @@ pub fn visible<T>(ctx: &Ctx, item: T) -> Option<T> {
 pub fn page<T>(ctx: &Ctx, item: T, request: &PageRequest) -> Page<T> {
     let rows = if request.after.is_some() { Vec::new() } else { visible(ctx, item).into_iter().collect() };
     Page::cut(rows, request, |_| "1".to_owned())
+}
+
+/// One job with two results, one of them refused.
+pub struct Jobs;
+
+pub fn job_id() -> BulkJobId {
+    BulkJobId::from_uuid(Uuid::from_u128(14))
+}
+
+pub fn job() -> BulkJob {
+    BulkJob {
+        id: job_id(),
+        account: account(2),
+        name: "customers.csv".to_owned(),
+        state: JobState::Staged,
+        mode: None,
+        total: 2,
+        applied: 0,
+        unchanged: 0,
+        refused: 0,
+        started_by: None,
+        reason: None,
+        started_at: None,
+        finished_at: None,
+        revision: Revision { version: 1, created_at: Timestamp(0), updated_at: Timestamp(0) },
+    }
+}
+
+#[async_trait]
+impl Bulk for Jobs {
+    async fn job_create(&self, _: &Ctx, _: &str) -> Result<BulkJob, ChangeError> {
+        Ok(job())
+    }
+
+    async fn job_append(&self, _: &Ctx, _: BulkJobId, _: Vec<StagedLine>) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
+    async fn job_staged(&self, _: &Ctx, _: BulkJobId) -> Result<BulkJob, ChangeError> {
+        Ok(job())
+    }
+
+    async fn job_get(&self, ctx: &Ctx, id: BulkJobId) -> Result<Option<BulkJob>, ReadError> {
+        Ok(visible(ctx, job()).filter(|job| job.id == id))
+    }
+
+    async fn job_list(
+        &self,
+        ctx: &Ctx,
+        _: Option<AccountId>,
+        request: PageRequest,
+    ) -> Result<Page<BulkJob>, ReadError> {
+        Ok(page(ctx, job(), &request))
+    }
+
+    async fn job_results(&self, _: &Ctx, _: BulkJobId, after: u32, _: u32) -> Result<Vec<LineResult>, ReadError> {
+        let refusal = Refusal::new(RefusalCode::Conflict, "number", "=1+1", "choose another");
+        let password = Some(Secret::new("=drawn".to_owned()));
+        let applied = LineResult {
+            line: 2,
+            outcome: LineOutcome::Applied,
+            object: Some(ResourceRef { kind: ResourceKind::Subscriber, id: Uuid::from_u128(15) }),
+            change: Some(ChangeId::from_uuid(Uuid::from_u128(16))),
+            refusals: Vec::new(),
+            password,
+        };
+        let refused = LineResult {
+            line: 3,
+            outcome: LineOutcome::Refused,
+            object: None,
+            change: None,
+            refusals: vec![refusal],
+            password: None,
+        };
+        Ok([applied, refused].into_iter().filter(|result| result.line > after).collect())
+    }
+
+    async fn export(&self, ctx: &Ctx, kind: Kind, request: PageRequest) -> Result<Page<Fields>, ReadError> {
+        let fields = [("kind", Some(kind.as_str().into())), ("displayName", Some("=1+1".into()))];
+        Ok(page(ctx, Fields::of(fields), &request))
+    }
 }
 
 /// One stream with one published file.
@@ -337,6 +422,7 @@ pub fn face_with(billing: Billing, graphql: Router) -> Face {
     let (billing, pipeline) = (Arc::new(billing), Arc::new(Pipeline::default()));
     let deps = api_http::HttpDeps {
         authenticator: Arc::new(Tokens),
+        bulk: Arc::new(Jobs),
         billing: billing.clone(),
         billing_change: pipeline.clone(),
         reports: Arc::new(Reports),

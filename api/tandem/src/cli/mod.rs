@@ -4,6 +4,7 @@
 
 mod account;
 mod alarm;
+mod apply;
 mod audit;
 mod backup;
 mod billing;
@@ -17,6 +18,7 @@ mod output;
 mod remote;
 mod report;
 mod snmp;
+mod tenants;
 mod token;
 
 use std::path::PathBuf;
@@ -66,6 +68,10 @@ enum Command {
     /// Alarms of this node.
     #[command(subcommand)]
     Alarm(alarm::AlarmCommand),
+    /// Make what a file says so: tenants in YAML, or many objects in JSON Lines or CSV.
+    Apply(apply::ApplyArgs),
+    /// Write what there is as a file for 'apply'.
+    Export(apply::ExportArgs),
     /// Changes: what was done, and taking it back.
     #[command(subcommand)]
     Change(change::ChangeCommand),
@@ -143,6 +149,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Token(command) => in_runtime(token::run(command, config()?, output)),
         Command::Billing(command) => in_runtime(billing::run(command, config()?, output)),
         Command::Alarm(command) => in_runtime(alarm::run(command, config()?, output)),
+        Command::Apply(args) => in_runtime(apply::apply(args, config()?, output)),
+        Command::Export(args) => in_runtime(apply::export(args, config()?)),
         Command::Change(command) => in_runtime(change::run(command, config()?, output)),
         Command::Report(command) => in_runtime(report::run(command, config()?, output)),
         Command::Journal(command) => in_runtime(journal::run(command, config()?, output)),

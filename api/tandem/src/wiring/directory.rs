@@ -25,8 +25,9 @@ pub const BATCH_PERIOD: Duration = Duration::from_millis(50);
 /// How often everything is compared. Long, since it reads all subscribers; short enough that a missed change does not
 /// last a day.
 pub const COMPARE_PERIOD: Duration = Duration::from_secs(600);
-/// Events that one look at the feed takes: bounds memory after a long absence.
-const EVENTS_MAX: u32 = 1_000;
+/// Events that one look at the feed takes. Those of bulk jobs name some hundred resources each: what they touched is in
+/// the picture before the next are read.
+const EVENTS_MAX: u32 = 20;
 
 /// Why the directory could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
