@@ -12,11 +12,12 @@ use tandem_e2e::pages::{Kind, Page};
 use tandem_e2e::program;
 
 /// The pages that are run; the first one shows how to make and start the installation that all of them use.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "docs/tutorial.md",
     "docs/guides/install.md",
     "docs/guides/sell-as-a-reseller.md",
+    "docs/guides/import-customers.md",
     "docs/guides/load-billing-files.md",
     "docs/guides/receive-traps.md",
     "docs/guides/read-the-monthly-report.md",
