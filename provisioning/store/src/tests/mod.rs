@@ -1,6 +1,7 @@
 //! The contract of the store, on both engines.
 
 mod changes;
+mod contention;
 mod ports;
 mod reversals;
 mod tenancy;

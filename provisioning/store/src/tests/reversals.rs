@@ -19,7 +19,7 @@ const SEQUENCES: u64 = 6;
 /// As many in the long run.
 const SEQUENCES_SOAK: u64 = 200;
 
-fn revert(change: ChangeId) -> Command {
+pub(super) fn revert(change: ChangeId) -> Command {
     Command::ChangeRevert { change }
 }
 
@@ -338,7 +338,7 @@ fn apply(state: &mut BTreeMap<String, Map<String, Value>>, effect: &Effect) {
 }
 
 /// Everything that there is, less what follows from other things.
-async fn present(house: &House) -> BTreeMap<String, Map<String, Value>> {
+pub(super) async fn present(house: &House) -> BTreeMap<String, Map<String, Value>> {
     let mut state = BTreeMap::new();
     let page = || PageRequest { first: 100, after: None };
     macro_rules! list {
