@@ -9,6 +9,7 @@ use billing::port::Queries;
 use billing::resource::{
     BillingFile, LedgerBalance, Rate, RatedUsage, Side, Stream, Suspense, TariffAssignment, TariffHead, Usage,
 };
+use db::dialect::is_storable;
 use db::{DbError, Tx};
 use model::actor::Permission;
 use model::ctx::Ctx;
@@ -40,7 +41,8 @@ impl<'c> Cursor<'c> {
     }
 
     fn next<T: std::str::FromStr>(&mut self) -> Result<T, ReadError> {
-        self.0.next().and_then(|part| part.parse().ok()).ok_or_else(malformed)
+        let part = self.0.next().filter(|part| is_storable(part));
+        part.and_then(|part| part.parse().ok()).ok_or_else(malformed)
     }
 
     fn side(&mut self) -> Result<String, ReadError> {
@@ -148,6 +150,9 @@ impl Queries for BillingStore {
 
     async fn rate_list(&self, ctx: &Ctx, tariff: TariffId, page: PageRequest) -> Result<Page<Rate>, ReadError> {
         let (scope, page) = allow_page(ctx, &page)?;
+        if page.after.as_deref().is_some_and(|after| !is_storable(after)) {
+            return Err(malformed());
+        }
         self.read(move |tx| {
             Box::pin(async move {
                 let after = page.after.as_deref().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use billing::mediation::{Claim, Leg};
 use billing::resource::{AssignmentTarget, Rate, Side, Tariff, TariffAssignment, TariffHead};
 use billing::tariff::{CompiledTariff, TariffBook};
-use db::dialect::{BulkRow, Value, bulk_insert};
+use db::dialect::{BulkRow, Value, bulk_insert, is_storable};
 use db::{DbError, Tx, on_tx, statements};
 use model::id::{AccountId, AssignmentId, TariffId, TrunkId};
 use model::money::{Price, Rounding, RoundingMode};
@@ -218,6 +218,9 @@ pub(crate) async fn list(
 
 /// Whether the account has a tariff of this name.
 pub(crate) async fn name_taken(tx: &mut Tx, account: AccountId, name: &str) -> Result<bool, DbError> {
+    if !is_storable(name) {
+        return Ok(false);
+    }
     let count: i64 = on_tx!(tx, c => sqlx::query_scalar(NAME).bind(account.uuid()).bind(name).fetch_one(c).await)?;
     Ok(count > 0)
 }

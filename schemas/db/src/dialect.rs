@@ -1,4 +1,4 @@
-//! The one place for what differs between the engines: locks by name and bulk rows.
+//! The one place for what differs between the engines: locks by name, bulk rows, text that can be stored.
 
 use sha2::{Digest as _, Sha256};
 use sqlx::AssertSqlSafe;
@@ -28,6 +28,13 @@ pub async fn serialize_on(tx: &mut Tx, parts: &[&[u8]]) -> Result<(), DbError> {
         sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key).execute(&mut **transaction).await?;
     }
     Ok(())
+}
+
+/// Whether a column can hold a text. `TEXT` of PostgreSQL takes no NUL and fails on it, also in a look-up; no decision
+/// lets one be stored, on either engine. So who looks for what a client wrote asks here before: nothing is found by it.
+#[must_use]
+pub fn is_storable(text: &str) -> bool {
+    !text.contains('\0')
 }
 
 /// A value of a bulk row.
