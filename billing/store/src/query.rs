@@ -148,18 +148,18 @@ impl Queries for BillingStore {
         self.read(move |tx| Box::pin(async move { tariff::list(tx, &scope, account, after, &page).await })).await
     }
 
-    async fn rate_list(&self, ctx: &Ctx, tariff: TariffId, page: PageRequest) -> Result<Page<Rate>, ReadError> {
+    async fn rate_lists(
+        &self,
+        ctx: &Ctx,
+        tariffs: &[TariffId],
+        page: PageRequest,
+    ) -> Result<Vec<Page<Rate>>, ReadError> {
         let (scope, page) = allow_page(ctx, &page)?;
         if page.after.as_deref().is_some_and(|after| !is_storable(after)) {
             return Err(malformed());
         }
-        self.read(move |tx| {
-            Box::pin(async move {
-                let after = page.after.as_deref().unwrap_or_default();
-                tariff::rate_list(tx, &scope, tariff, after, &page).await
-            })
-        })
-        .await
+        let tariffs = tariffs.to_vec();
+        self.read(move |tx| Box::pin(async move { tariff::rate_lists(tx, &scope, &tariffs, &page).await })).await
     }
 
     async fn tariff_assignment_list(&self, ctx: &Ctx, page: PageRequest) -> Result<Page<TariffAssignment>, ReadError> {

@@ -43,6 +43,8 @@ pub struct Installed {
     /// Without subscribers.
     pub bare_domain: String,
     pub site: String,
+    /// Where nobody sits.
+    pub bare_site: String,
     pub subscriber: String,
     pub number: String,
     pub trunk: String,
@@ -58,21 +60,27 @@ pub struct Installed {
 
 impl Installed {
     pub async fn new(db: TestDb) -> Self {
+        let used = Db::clone(&db);
+        Self::over(db, used).await
+    }
+
+    /// With stores that reach `db` by a pool of their own.
+    pub async fn over(db: TestDb, used: Db) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = KeyFile::open_or_create(&dir.path().join("secrets.key")).unwrap();
         let world = World::new();
         let (clock, ids) = (world.clock.clone(), world.ids.clone());
-        let provisioning = ProvisioningStore::new(Db::clone(&db), &key);
+        let provisioning = ProvisioningStore::new(used.clone(), &key);
         let eur = "EUR".parse().unwrap();
         let made = provisioning.bootstrap("Demo Telecom", "Europe/Vienna", eur, clock, ids).await.unwrap();
         let installation = provisioning.installation().await.unwrap().unwrap();
         let (clock, ids) = (world.clock.clone(), world.ids.clone());
         let files = dir.path().join("files");
-        let billing = BillingStore::new(Db::clone(&db), files, installation, clock.clone(), ids.clone());
-        let reports = ReportsStore::new(Db::clone(&db), clock, ids, dir.path().join("reports"));
+        let billing = BillingStore::new(used.clone(), files, installation, clock.clone(), ids.clone());
+        let reports = ReportsStore::new(used.clone(), clock, ids, dir.path().join("reports"));
         let provider = global_id::encode(ResourceKind::Account, made.provider);
         let mut installed = Self {
-            router: router(&world, provisioning, billing.clone(), Arc::new(StoreAlarms::new(Db::clone(&db))), reports),
+            router: router(&world, provisioning, billing.clone(), Arc::new(StoreAlarms::new(used.clone())), reports),
             db,
             world,
             token: made.token.expose().clone(),
@@ -83,6 +91,7 @@ impl Installed {
             domain: String::new(),
             bare_domain: String::new(),
             site: String::new(),
+            bare_site: String::new(),
             subscriber: String::new(),
             number: String::new(),
             trunk: String::new(),
@@ -112,7 +121,10 @@ impl Installed {
         let (domain, bare) = (domain("c1.example"), domain("bare.example"));
         self.domain = self.make("domainCreate", domain).await;
         self.bare_domain = self.make("domainCreate", bare).await;
-        self.site = self.make("siteCreate", json!({ "accountId": self.customer, "name": "Harbour" })).await;
+        let site = |name: &str| json!({ "accountId": self.customer, "name": name });
+        let (site, bare) = (site("Harbour"), site("Bare"));
+        self.site = self.make("siteCreate", site).await;
+        self.bare_site = self.make("siteCreate", bare).await;
         let subscriber = json!({ "domainId": self.domain, "username": "alice", "displayName": "Alice" });
         self.subscriber = self.make("subscriberCreate", subscriber).await;
         let number = json!({ "accountId": self.customer, "e164": "+4372000001" });
@@ -193,6 +205,104 @@ impl Installed {
                 })
                 .collect(),
         )
+        .await;
+    }
+
+    /// Fifty rows and more of everything that is listed, on PostgreSQL.
+    pub async fn crowd(&self) {
+        let (_, customer) = global_id::decode(&self.customer).unwrap();
+        let (_, reseller) = global_id::decode(&self.reseller).unwrap();
+        let (path, above) = (self.path_of(&customer).await, self.path_of(&reseller).await);
+        let (_, domain) = global_id::decode(&self.domain).unwrap();
+        let (_, tariff) = global_id::decode(&self.tariff).unwrap();
+        let (_, stream) = global_id::decode(&self.stream).unwrap();
+        let each = "FROM generate_series(1001, 1060) n";
+        self.alarms(1_000, 60).await;
+        for n in 0..60 {
+            // A path is made from the identifier
+            let name = format!("Crowd {n}");
+            let account = json!({ "parentId": self.reseller, "kind": "CUSTOMER", "name": name, "timezone": "UTC",
+                "currency": "EUR" });
+            self.make("accountCreate", account).await;
+        }
+        self.execute(vec![
+            format!(
+                "INSERT INTO domain (id, account_id, name, country_code, national_prefix, international_prefix, version, \
+                 created_at, updated_at) SELECT gen_random_uuid(), '{customer}', 'd' || n || '.example', '43', '0', '00', \
+                 1, 1, 1 {each}"
+            ),
+            format!(
+                "INSERT INTO site (id, account_id, name, version, created_at, updated_at) \
+                 SELECT gen_random_uuid(), '{customer}', 'Site ' || n, 1, 1, 1 {each}"
+            ),
+            format!(
+                "INSERT INTO subscriber (id, account_id, domain_id, username, display_name, enabled, version, created_at, \
+                 updated_at, ha1_md5, ha1_sha256) SELECT gen_random_uuid(), '{customer}', '{domain}', 'u' || n, '', true, \
+                 1, 1, 1, '', '' {each}"
+            ),
+            format!(
+                "INSERT INTO number (id, account_id, e164, version, created_at, updated_at) \
+                 SELECT gen_random_uuid(), '{customer}', '+43720' || n, 1, 1, 1 {each}"
+            ),
+            format!(
+                "INSERT INTO trunk (id, account_id, name, address, priority, keepalive_ms, enabled, version, created_at, \
+                 updated_at) SELECT gen_random_uuid(), '{reseller}', 'Trunk ' || n, '192.0.2.1:' || n, 1, 0, true, 1, 1, \
+                 1 {each}"
+            ),
+            format!(
+                "INSERT INTO api_token (id, account_id, name, token_hash, permissions, networks, version, created_at, \
+                 updated_at) SELECT gen_random_uuid(), '{customer}', 'Token ' || n, ('t' || n)::bytea, 'billing:read', \
+                 '', 1, 1, 1 {each}"
+            ),
+            format!(
+                "INSERT INTO tariff (id, account_id, name, currency, rounding_mode, rounding_decimals, version, \
+                 created_at, updated_at) SELECT gen_random_uuid(), '{reseller}', 'Tariff ' || n, 'EUR', 'half_up', 2, 1, \
+                 1, 1 {each}"
+            ),
+            "INSERT INTO tariff_rate (tariff_id, prefix, description, connect_fee, price, per_ms, initial_ms, \
+             increment_ms) SELECT id, prefix, '', 0, 1, 60000, 1000, 1000 FROM tariff, \
+             (VALUES ('1'), ('44'), ('49')) AS rate (prefix)"
+                .to_owned(),
+            format!(
+                "INSERT INTO tariff_assignment (id, tariff_id, account_id, side, valid_from, version, created_at, \
+                 updated_at) SELECT gen_random_uuid(), '{tariff}', '{customer}', 'sell', n, 1, 1, 1 {each}"
+            ),
+            format!(
+                "INSERT INTO stream (id, account_id, name, side, close_period_ms, next_sequence, rated_cursor, version, \
+                 created_at, updated_at) SELECT gen_random_uuid(), '{reseller}', 'stream-' || n, 'sell', 0, 1, 0, 1, 1, \
+                 1 {each}"
+            ),
+            format!(
+                "INSERT INTO billing_file SELECT (jsonb_populate_record(f, jsonb_build_object('id', gen_random_uuid(), \
+                 'sequence', n))).* FROM billing_file f, generate_series(1001, 1060) n WHERE f.stream_id = '{stream}'"
+            ),
+            format!(
+                "INSERT INTO usage (call_id, leg, part, is_last, account_id, path, dialled, invited_at, answered_at, \
+                 ended_at, duration_ms, pdd_ms, cause, released_by, estimated, aborted, state, node, epoch, sequence, \
+                 raw_hash) SELECT gen_random_uuid(), 0, 0, true, '{customer}', '{path}', '100', 1, 2, 3, 1, 1, 'normal_clearing', \
+                 'caller', false, false, 'rated', 'node1', 1, n, '' {each}"
+            ),
+            format!(
+                "INSERT INTO rated (call_id, leg, part, account_id, side, version, sequence, batch_id, path, tariff_id, \
+                 tariff_version, prefix, billed_ms, currency, exact_numerator, exact_denominator, amount, answered_at, \
+                 rated_at) SELECT gen_random_uuid(), 0, 0, '{customer}', 'sell', 1, n, gen_random_uuid(), '{path}', \
+                 '{tariff}', 1, '43', 1, 'EUR', 1, 1, 1, 1, 1 {each}"
+            ),
+            format!(
+                "INSERT INTO suspense (call_id, leg, part, account_id, side, path, code, detail, attempts, created_at) \
+                 SELECT gen_random_uuid(), 0, 0, '{customer}', 'sell', '{path}', 'no_tariff', '', 1, 1 {each}"
+            ),
+            format!(
+                "INSERT INTO ledger (id, batch_id, account_id, path, book, currency, amount, rated_count, at) \
+                 SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{path}', 'receivable', 'EUR', 1, 1, 1 \
+                 {each}"
+            ),
+            format!(
+                "INSERT INTO report_run (id, definition, period, revision, account_id, path, timezone, period_from, \
+                 period_to, provisional, state, attempt, recipients, created_at) SELECT gen_random_uuid(), 'x' || n, \
+                 '2026-01', 0, '{reseller}', '{above}', 'UTC', 1, 2, true, 'due', 0, '[]', 1 {each}"
+            ),
+        ])
         .await;
     }
 

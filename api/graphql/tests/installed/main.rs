@@ -5,6 +5,7 @@
 mod face;
 mod hostile;
 mod samples;
+mod statements;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;

@@ -44,6 +44,7 @@ fn sample(face: &Installed, mutation: &str, way: &str, leaf: Leaf) -> Option<Val
         ("tariffAssign", "trunkId") => return None,
         ("tariffCreate" | "streamCreate" | "trunkCreate", "accountId") => json!(face.reseller),
         ("domainDelete", "id") => json!(face.bare_domain),
+        ("siteDelete", "id") => json!(face.bare_site),
         ("alarmAcknowledge", "id") => json!(global_id::encode(ResourceKind::Alarm, format!("node1/{n}"))),
         ("domainCreate", "name") => json!(format!("d{n}.example")),
         ("streamCreate", "name") => json!(format!("stream-{n}")),
