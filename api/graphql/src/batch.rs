@@ -17,9 +17,11 @@ use tokio::sync::OnceCell;
 pub(crate) struct Tariffs {
     ids: Vec<TariffId>,
     /// By what is asked for: aliases may want other pages of rates.
-    lists: Mutex<HashMap<(u32, Option<String>), Arc<Read>>>,
+    lists: Mutex<HashMap<Asked, Arc<Read>>>,
 }
 
+/// Size and begin of a page.
+type Asked = (u32, Option<String>);
 /// A page of rates per tariff, read once.
 type Read = OnceCell<Result<HashMap<TariffId, Page<Rate>>, ReadError>>;
 

@@ -3,22 +3,24 @@
 use db::sqlx::{self, AssertSqlSafe, FromRow};
 use db::{DbError, Tx, on_tx};
 use model::id::{AccountId, NumberId, SubscriberId};
-use provisioning::resource::Number;
+use model::time::Timestamp;
+use provisioning::resource::{Hold, HoldKind, Number};
 use uuid::Uuid;
 
 use crate::row::{Lock, Stored, one_row, owned_statements, parsed, revision};
 
 owned_statements! {
-    "number", "x.id, x.account_id, x.e164, x.subscriber_id, x.version, x.created_at, x.updated_at";
+    "number", "x.id, x.account_id, x.e164, x.subscriber_id, x.hold, x.hold_account, x.hold_until, \
+        x.version, x.created_at, x.updated_at";
     /// Who has this number.
     E164 = "SELECT id FROM number WHERE e164 = $1";
     /// The numbers of a subscriber. Takes the lock clause.
-    ASSIGNED = "SELECT x.id, x.account_id, x.e164, x.subscriber_id, x.version, x.created_at, x.updated_at \
-        FROM number x WHERE x.subscriber_id = $1 ORDER BY x.id";
-    INSERT = "INSERT INTO number (id, account_id, e164, subscriber_id, version, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    UPDATE = "UPDATE number SET subscriber_id = $3, version = version + 1, updated_at = $4 \
-        WHERE id = $1 AND version = $2";
+    ASSIGNED = "SELECT x.id, x.account_id, x.e164, x.subscriber_id, x.hold, x.hold_account, x.hold_until, x.version, \
+        x.created_at, x.updated_at FROM number x WHERE x.subscriber_id = $1 ORDER BY x.id";
+    INSERT = "INSERT INTO number (id, account_id, e164, subscriber_id, version, created_at, updated_at, hold, \
+        hold_account, hold_until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    UPDATE = "UPDATE number SET subscriber_id = $3, version = version + 1, updated_at = $4, hold = $5, \
+        hold_account = $6, hold_until = $7 WHERE id = $1 AND version = $2";
     DELETE = "DELETE FROM number WHERE id = $1 AND version = $2";
 }
 
@@ -28,6 +30,9 @@ pub(crate) struct Row {
     account_id: Uuid,
     e164: String,
     subscriber_id: Option<Uuid>,
+    hold: Option<String>,
+    hold_account: Option<Uuid>,
+    hold_until: Option<i64>,
     version: i64,
     created_at: i64,
     updated_at: i64,
@@ -36,11 +41,17 @@ pub(crate) struct Row {
 impl Stored for Row {
     type Resource = Number;
     fn resource(self) -> Result<Number, DbError> {
+        let held = self.hold.zip(self.hold_account).zip(self.hold_until);
+        let hold = |((kind, account), until): ((String, Uuid), i64)| {
+            let kind = HoldKind::parse(&kind).ok_or_else(|| DbError::corrupt("number.hold", kind))?;
+            Ok::<_, DbError>(Hold { kind, account: AccountId::from_uuid(account), until: Timestamp(until) })
+        };
         Ok(Number {
             id: NumberId::from_uuid(self.id),
             account: AccountId::from_uuid(self.account_id),
             e164: parsed("number.e164", &self.e164)?,
             subscriber: self.subscriber_id.map(SubscriberId::from_uuid),
+            hold: held.map(hold).transpose()?,
             revision: revision(self.version, self.created_at, self.updated_at),
         })
     }
@@ -57,6 +68,8 @@ pub(crate) async fn insert(tx: &mut Tx, n: &Number) -> Result<(), DbError> {
     on_tx!(tx, c => sqlx::query(INSERT)
         .bind(n.id.uuid()).bind(n.account.uuid()).bind(n.e164.to_string()).bind(n.subscriber.map(SubscriberId::uuid))
         .bind(n.revision.version).bind(n.revision.created_at.0).bind(n.revision.updated_at.0)
+        .bind(n.hold.map(|hold| hold.kind.as_str())).bind(n.hold.map(|hold| hold.account.uuid()))
+        .bind(n.hold.map(|hold| hold.until.0))
         .execute(c).await.map(|_| ()))?;
     Ok(())
 }
@@ -64,7 +77,8 @@ pub(crate) async fn insert(tx: &mut Tx, n: &Number) -> Result<(), DbError> {
 pub(crate) async fn update(tx: &mut Tx, n: &Number) -> Result<(), DbError> {
     let affected = on_tx!(tx, c => sqlx::query(UPDATE)
         .bind(n.id.uuid()).bind(n.revision.version - 1).bind(n.subscriber.map(SubscriberId::uuid))
-        .bind(n.revision.updated_at.0)
+        .bind(n.revision.updated_at.0).bind(n.hold.map(|hold| hold.kind.as_str()))
+        .bind(n.hold.map(|hold| hold.account.uuid())).bind(n.hold.map(|hold| hold.until.0))
         .execute(c).await.map(|done| done.rows_affected()))?;
     one_row(affected)
 }

@@ -47,6 +47,10 @@ pub struct Installed {
     pub bare_site: String,
     pub subscriber: String,
     pub number: String,
+    /// That nobody answers.
+    pub bare_number: String,
+    /// That is reserved.
+    pub held_number: String,
     pub trunk: String,
     pub issued: String,
     pub tariff: String,
@@ -94,6 +98,8 @@ impl Installed {
             bare_site: String::new(),
             subscriber: String::new(),
             number: String::new(),
+            bare_number: String::new(),
+            held_number: String::new(),
             trunk: String::new(),
             issued: String::new(),
             tariff: String::new(),
@@ -127,8 +133,15 @@ impl Installed {
         self.bare_site = self.make("siteCreate", bare).await;
         let subscriber = json!({ "domainId": self.domain, "username": "alice", "displayName": "Alice" });
         self.subscriber = self.make("subscriberCreate", subscriber).await;
-        let number = json!({ "accountId": self.customer, "e164": "+4372000001" });
+        let number = |e164: &str| json!({ "accountId": self.customer, "e164": e164 });
+        let numbers = [number("+4372000001"), number("+4372000002"), number("+4372000003")];
+        let [number, bare, held] = numbers;
         self.number = self.make("numberCreate", number).await;
+        self.bare_number = self.make("numberCreate", bare).await;
+        self.held_number = self.make("numberCreate", held).await;
+        let until = "2026-02-01T00:00:00Z";
+        let reservation = json!({ "id": self.held_number, "accountId": self.customer, "until": until });
+        self.make("numberReserve", reservation).await;
         let trunk = json!({ "accountId": self.reseller, "name": "Carrier", "address": "192.0.2.1:5060",
             "credentials": { "username": "tandem", "password": "staple-of-the-carrier" },
             "priority": 1, "keepaliveMs": 0 });

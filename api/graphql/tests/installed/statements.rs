@@ -25,7 +25,7 @@ const PAGE: usize = 1;
 
 /// Statements beside those of [`DOOR`] that a mutation commits with, the entry of the audit trail, the event and their
 /// counters (six) included. Who adds one to a mutation says so here.
-const MUTATIONS: [(&str, usize); 31] = [
+const MUTATIONS: [(&str, usize); 33] = [
     ("accountCreate", 13),
     ("accountUpdate", 14),
     ("alarmAcknowledge", 12),
@@ -39,6 +39,8 @@ const MUTATIONS: [(&str, usize); 31] = [
     ("numberAssign", 15),
     ("numberCreate", 15),
     ("numberDelete", 13),
+    ("numberRelease", 13),
+    ("numberReserve", 14),
     ("reportRun", 13),
     ("siteCreate", 13),
     ("siteDelete", 14),

@@ -14,6 +14,7 @@ use model::change::{Effect, EffectKind, Plan, ResourceKind, ResourceRef, Resourc
 use model::id::ChangeId;
 use model::tenancy::AccountPath;
 use serde_json::{Map, Value};
+use testkit::clock::START;
 use testkit::seeded::Random;
 
 use super::reversals::{present, revert};
@@ -72,6 +73,9 @@ kinds! {
     NumberCreate may [Conflict, NotFound];
     NumberAssign may [Conflict, NotFound];
     NumberFree may [NotFound];
+    NumberReserve may [Conflict, InUse, NotFound];
+    /// Without it, what one customer gave back would soon be out of the fight.
+    NumberRelease may [Conflict, InUse, NotFound];
     NumberDelete may [InUse, NotFound];
     /// Of accounts that are never removed: the names are given soon, and go round by renaming.
     AccountCreate may [Conflict];
@@ -183,6 +187,10 @@ impl Arena {
             Kind::NumberCreate => number_create(self.levels[0], &format!("+4372100{n}"), is_set.then_some(subscriber)),
             Kind::NumberAssign => Command::NumberAssign { id: number, subscriber: Some(subscriber) },
             Kind::NumberFree => Command::NumberAssign { id: number, subscriber: None },
+            Kind::NumberReserve => {
+                Command::NumberReserve { id: number, account: customer, until: START.plus_ms(86_400_000) }
+            }
+            Kind::NumberRelease => Command::NumberRelease { id: number },
             Kind::NumberDelete => Command::NumberDelete { id: number },
             Kind::AccountCreate => account_create(self.levels[1], AccountKind::Customer, &format!("Name {n}")),
             Kind::AccountRename => {

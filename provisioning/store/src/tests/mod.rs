@@ -2,6 +2,7 @@
 
 mod changes;
 mod contention;
+mod numbers;
 mod ports;
 mod reversals;
 mod tenancy;
