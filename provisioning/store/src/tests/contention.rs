@@ -25,7 +25,7 @@ const CLIENTS: usize = 50;
 /// Attempts of each.
 const ATTEMPTS: usize = 60;
 /// As many in the long run.
-const ATTEMPTS_SOAK: usize = 2_000;
+const ATTEMPTS_SOAK: usize = 500;
 /// What each client draws from.
 const SEED: u64 = 0x7a6d_0050;
 /// An attempt that waits for something in vain ends after ten seconds by itself, a deadlock after one; the fight as a
