@@ -452,6 +452,42 @@ impl Input for NumberAssignInput {
     }
 }
 
+/// A promise of a number.
+#[derive(InputObject)]
+pub struct NumberReserveInput {
+    /// Which number; nobody answers it.
+    id: ID,
+    /// For whom: the account that holds the number, or one below it.
+    account_id: ID,
+    /// When the reservation ends by itself: within 92 days.
+    until: Timestamp,
+}
+
+impl Input for NumberReserveInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        Ok(Provisioning::NumberReserve {
+            id: id(ResourceKind::Number, "id", &self.id)?,
+            account: id(ResourceKind::Account, "accountId", &self.account_id)?,
+            until: self.until.0,
+        })
+    }
+}
+
+/// The end of a reservation or a quarantine.
+#[derive(InputObject)]
+pub struct NumberReleaseInput {
+    /// Which number.
+    id: ID,
+}
+
+impl Input for NumberReleaseInput {
+    type Command = Provisioning;
+    fn command(self) -> Result<Provisioning, Refusal> {
+        Ok(Provisioning::NumberRelease { id: id(ResourceKind::Number, "id", &self.id)? })
+    }
+}
+
 /// The end of a number.
 #[derive(InputObject)]
 pub struct NumberDeleteInput {

@@ -9,6 +9,7 @@
 //! committed copy is `schemas/graphql/schema.graphql`, kept true by a test (`UPDATE=1` rewrites it).
 
 mod argument;
+mod batch;
 mod document;
 mod error;
 mod handler;

@@ -106,6 +106,8 @@ named_by_their_plan!(
     SubscriberDeleteInput,
     NumberCreateInput,
     NumberAssignInput,
+    NumberReserveInput,
+    NumberReleaseInput,
     NumberDeleteInput,
     TrunkCreateInput,
     TrunkUpdateInput,
@@ -156,8 +158,12 @@ mutations! {
     subscriber_delete(SubscriberDeleteInput) provisioning_change ProvisioningWrite;
     /// Takes a number into the inventory of an account.
     number_create(NumberCreateInput) provisioning_change ProvisioningWrite;
-    /// Assigns a number, or frees it.
+    /// Assigns a number, or frees it: then it is quarantined, and only the customer who had it can have it at once.
     number_assign(NumberAssignInput) provisioning_change ProvisioningWrite;
+    /// Keeps a number that nobody answers for an account, until an instant.
+    number_reserve(NumberReserveInput) provisioning_change ProvisioningWrite;
+    /// Ends the reservation or the quarantine of a number.
+    number_release(NumberReleaseInput) provisioning_change ProvisioningWrite;
     /// Gives a number back.
     number_delete(NumberDeleteInput) provisioning_change ProvisioningWrite;
     /// Makes a SIP trunk.

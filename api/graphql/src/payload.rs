@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn every_field_of_a_refusal_is_one_of_the_input() {
         let sdl = crate::sdl();
-        let inputs: [(&str, &[&str]); 30] = [
+        let inputs: [(&str, &[&str]); 32] = [
             ("AccountCreate", &["parent", "kind", "name", "timezone", "callLimit", "subscriberQuota"]),
             ("AccountUpdate", &["id", "name", "callLimit", "subscriberQuota", "enabled"]),
             ("DomainCreate", &["account", "name", "dialPlan.countryCode"]),
@@ -251,6 +251,8 @@ mod tests {
             ("SubscriberDelete", &["id"]),
             ("NumberCreate", &["account", "e164", "subscriber"]),
             ("NumberAssign", &["id", "subscriber"]),
+            ("NumberReserve", &["id", "account", "until"]),
+            ("NumberRelease", &["id"]),
             ("NumberDelete", &["id"]),
             ("TrunkCreate", &["account", "name", "address", "credentials.username", "callLimit", "keepaliveMs"]),
             ("TrunkUpdate", &["id", "callLimit", "keepaliveMs"]),

@@ -1,11 +1,14 @@
 //! The queries: `node`, `viewer`, one connection per resource.
 
+use std::sync::Arc;
+
 use api_http::global_id;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, ID, Object, Result, SimpleObject};
 use model::actor::Permission as Right;
 use model::change::ResourceKind;
 use model::ctx::Ctx;
+use model::page::Page;
 use provisioning::port::AuditFilter;
 use reports::resource::Subject;
 
@@ -13,6 +16,7 @@ use crate::argument::{
     allowed, caller, connection, deps, filter, interval_complexity, list_complexity, page, page_complexity, required,
     resource_key,
 };
+use crate::batch::Tariffs;
 use crate::error;
 use crate::object::billing::{LedgerBalance, RatedUsage, Suspense, TariffAssignment, Usage};
 use crate::object::fault::alarm_key;
@@ -219,8 +223,11 @@ impl Query {
         let ctx = allowed(context, Right::BillingRead)?;
         let account = filter(ResourceKind::Account, "accountId", account_id)?;
         let (page, later) = (page(first, after.clone())?, after.is_some());
-        let page = deps(context)?.billing.tariff_list(ctx, account, page).await.map_err(error::read)?;
-        Ok(connection(page, later))
+        let Page { items, has_next } =
+            deps(context)?.billing.tariff_list(ctx, account, page).await.map_err(error::read)?;
+        let siblings = Tariffs::new(items.iter().map(|(_, tariff)| tariff.id));
+        let items = items.into_iter().map(|(cursor, tariff)| (cursor, (tariff, Arc::clone(&siblings)))).collect();
+        Ok(connection(Page { items, has_next }, later))
     }
 
     /// To whom tariffs apply.

@@ -9,6 +9,7 @@ use model::change::{
 use model::id::AccountId;
 use model::money::AMOUNT_DECIMALS;
 use model::tenancy::{AccountPath, Scope};
+use model::text::is_deceptive;
 use serde_json::{Value, json};
 
 use crate::command::Command;
@@ -102,7 +103,7 @@ fn done<T>(refusals: Refusals, value: T) -> Result<T, Refusals> {
 
 fn check_name(name: &str, refusals: &mut Refusals) {
     let length = name.chars().count();
-    if !(1..=NAME_MAX).contains(&length) || name.trim() != name || name.chars().any(char::is_control) {
+    if !(1..=NAME_MAX).contains(&length) || name.trim() != name || name.chars().any(is_deceptive) {
         let message = format!("a name is 1 to {NAME_MAX} printable characters without spaces at its ends");
         refusals.push(invalid("name", message, "shorten or correct it"));
     }
@@ -169,7 +170,7 @@ fn check_rate(index: usize, rate: &Rate, refusals: &mut Refusals) {
         let message = format!("a prefix is 1 to {PREFIX_MAX} digits without +, or {ON_NET_PREFIX}");
         refusals.push(invalid(&field("prefix"), message, "write 43 for Austria"));
     }
-    if rate.description.chars().count() > TEXT_MAX || rate.description.chars().any(char::is_control) {
+    if rate.description.chars().count() > TEXT_MAX || rate.description.chars().any(is_deceptive) {
         let message = format!("a description has at most {TEXT_MAX} printable characters");
         refusals.push(invalid(&field("description"), message, "shorten or correct it"));
     }
@@ -342,7 +343,7 @@ pub fn file_acknowledge(file: Option<&BillingFile>, said: &Acknowledgement) -> R
         let message = "the file is closed but not published yet";
         refusals.push(Refusal::new(RefusalCode::Conflict, "file", message, "fetch it first"));
     }
-    if said.reason.chars().count() > TEXT_MAX || said.reason.chars().any(char::is_control) {
+    if said.reason.chars().count() > TEXT_MAX || said.reason.chars().any(is_deceptive) {
         let message = format!("a reason has at most {TEXT_MAX} printable characters");
         refusals.push(invalid("reason", message, "shorten or correct it"));
     }

@@ -8,6 +8,7 @@ use model::cause::ReleaseCause;
 use model::event::fact::{CallSetup, Fact, MediaStats, Party, ReleasedBy};
 use model::id::TrunkId;
 use model::number::E164;
+use model::text::is_deceptive;
 use model::time::Timestamp;
 
 use crate::resource::{Usage, UsageMedia};
@@ -166,9 +167,10 @@ const fn released_by(cause: ReleaseCause) -> ReleasedBy {
     }
 }
 
-/// Control characters would break a loader's lines, and PostgreSQL keeps no NUL.
+/// Control characters would break a loader's lines, text direction and zero-width ones a reader's, and PostgreSQL keeps
+/// no NUL.
 fn printable(text: &str) -> String {
-    text.chars().take(DIALLED_MAX).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().take(DIALLED_MAX).map(|c| if is_deceptive(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -205,7 +207,7 @@ mod tests {
     #[test]
     fn legs_carry_the_facts_of_the_call() {
         let mut fact = ended(subscriber(2), Some(trunk()), NUMBER, 65_500);
-        fact.answered.setup.dialled = format!("0\u{0}\n{}", "1".repeat(500));
+        fact.answered.setup.dialled = format!("0\u{0}\n\u{202e}{}", "1".repeat(500));
         let legs = mediate(&Fact::Ended(fact));
         let [a, b] = &legs[..] else { panic!("two legs") };
         assert_eq!((a.usage.leg, a.usage.part, a.usage.is_last, a.usage.duration_ms), (0, 0, true, 65_500));
@@ -216,7 +218,7 @@ mod tests {
         assert_eq!((quality.jitter_max_us, quality.round_trip_us), (i64::MAX, Some(24_000)));
         assert_eq!(b.usage.media, None);
         assert!(a.usage.subscriber.is_some() && a.usage.trunk.is_none() && b.usage.trunk.is_some());
-        assert!(a.usage.dialled.starts_with("0\u{fffd}\u{fffd}1"));
+        assert!(a.usage.dialled.starts_with("0\u{fffd}\u{fffd}\u{fffd}1"));
         assert_eq!(a.usage.dialled.chars().count(), DIALLED_MAX);
     }
 

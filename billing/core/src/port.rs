@@ -22,8 +22,14 @@ pub trait Queries: Send + Sync {
         account: Option<AccountId>,
         page: PageRequest,
     ) -> Result<Page<TariffHead>, ReadError>;
-    /// The rates of a tariff by prefix; an empty page when there is no such tariff in the scope.
-    async fn rate_list(&self, ctx: &Ctx, tariff: TariffId, page: PageRequest) -> Result<Page<Rate>, ReadError>;
+    /// The same page of the rates of each tariff, by prefix, in the order of `tariffs`; an empty page where there is no such
+    /// tariff in the scope.
+    async fn rate_lists(
+        &self,
+        ctx: &Ctx,
+        tariffs: &[TariffId],
+        page: PageRequest,
+    ) -> Result<Vec<Page<Rate>>, ReadError>;
     async fn tariff_assignment_list(&self, ctx: &Ctx, page: PageRequest) -> Result<Page<TariffAssignment>, ReadError>;
     async fn stream_get(&self, ctx: &Ctx, id: StreamId) -> Result<Option<Stream>, ReadError>;
     async fn stream_list(

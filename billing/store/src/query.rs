@@ -9,6 +9,7 @@ use billing::port::Queries;
 use billing::resource::{
     BillingFile, LedgerBalance, Rate, RatedUsage, Side, Stream, Suspense, TariffAssignment, TariffHead, Usage,
 };
+use db::dialect::is_storable;
 use db::{DbError, Tx};
 use model::actor::Permission;
 use model::ctx::Ctx;
@@ -40,7 +41,8 @@ impl<'c> Cursor<'c> {
     }
 
     fn next<T: std::str::FromStr>(&mut self) -> Result<T, ReadError> {
-        self.0.next().and_then(|part| part.parse().ok()).ok_or_else(malformed)
+        let part = self.0.next().filter(|part| is_storable(part));
+        part.and_then(|part| part.parse().ok()).ok_or_else(malformed)
     }
 
     fn side(&mut self) -> Result<String, ReadError> {
@@ -146,15 +148,18 @@ impl Queries for BillingStore {
         self.read(move |tx| Box::pin(async move { tariff::list(tx, &scope, account, after, &page).await })).await
     }
 
-    async fn rate_list(&self, ctx: &Ctx, tariff: TariffId, page: PageRequest) -> Result<Page<Rate>, ReadError> {
+    async fn rate_lists(
+        &self,
+        ctx: &Ctx,
+        tariffs: &[TariffId],
+        page: PageRequest,
+    ) -> Result<Vec<Page<Rate>>, ReadError> {
         let (scope, page) = allow_page(ctx, &page)?;
-        self.read(move |tx| {
-            Box::pin(async move {
-                let after = page.after.as_deref().unwrap_or_default();
-                tariff::rate_list(tx, &scope, tariff, after, &page).await
-            })
-        })
-        .await
+        if page.after.as_deref().is_some_and(|after| !is_storable(after)) {
+            return Err(malformed());
+        }
+        let tariffs = tariffs.to_vec();
+        self.read(move |tx| Box::pin(async move { tariff::rate_lists(tx, &scope, &tariffs, &page).await })).await
     }
 
     async fn tariff_assignment_list(&self, ctx: &Ctx, page: PageRequest) -> Result<Page<TariffAssignment>, ReadError> {

@@ -1,6 +1,7 @@
 //! Streams of billing files.
 
 use billing::resource::Stream;
+use db::dialect::is_storable;
 use db::{DbError, Tx, on_tx, statements};
 use model::id::{AccountId, StreamId};
 use model::page::{Page, PageRequest};
@@ -104,6 +105,9 @@ pub(crate) async fn list(
 
 /// Whether the account has a stream of this name.
 pub(crate) async fn name_taken(tx: &mut Tx, account: AccountId, name: &str) -> Result<bool, DbError> {
+    if !is_storable(name) {
+        return Ok(false);
+    }
     let count: i64 = on_tx!(tx, c => sqlx::query_scalar(NAME).bind(account.uuid()).bind(name).fetch_one(c).await)?;
     Ok(count > 0)
 }

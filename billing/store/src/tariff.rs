@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use billing::mediation::{Claim, Leg};
 use billing::resource::{AssignmentTarget, Rate, Side, Tariff, TariffAssignment, TariffHead};
 use billing::tariff::{CompiledTariff, TariffBook};
-use db::dialect::{BulkRow, Value, bulk_insert};
+use db::dialect::{BulkRow, Value, bulk_insert, is_storable};
 use db::{DbError, Tx, on_tx, statements};
 use model::id::{AccountId, AssignmentId, TariffId, TrunkId};
 use model::money::{Price, Rounding, RoundingMode};
@@ -25,8 +25,6 @@ statements! {
         WHERE a.path >= $1 AND a.path < $2 AND t.id > $3 ORDER BY t.id LIMIT $4";
     LIST_OWNED = "SELECT t.*, a.path FROM tariff t JOIN account a ON a.id = t.account_id \
         WHERE a.path >= $1 AND a.path < $2 AND t.id > $3 AND t.account_id = $5 ORDER BY t.id LIMIT $4";
-    RATE_LIST = "SELECT r.* FROM tariff_rate r JOIN tariff t ON t.id = r.tariff_id JOIN account a ON a.id = t.account_id \
-        WHERE r.tariff_id = $1 AND r.prefix > $2 AND a.path >= $3 AND a.path < $4 ORDER BY r.prefix LIMIT $5";
     RATES = "SELECT * FROM tariff_rate WHERE tariff_id = $1 ORDER BY prefix";
     NAME = "SELECT COUNT(*) FROM tariff WHERE account_id = $1 AND name = $2";
     INSERT = "INSERT INTO tariff (id, account_id, name, currency, rounding_mode, rounding_decimals, version, \
@@ -51,9 +49,17 @@ const BUY: &str = "SELECT x.trunk_id, x.valid_from, x.valid_to, x.tariff_id, t.v
 #[cfg(test)]
 pub(crate) fn made() -> Vec<String> {
     let list = marks(3, 2);
-    vec![format!("{SELL} ({list})"), format!("{BUY} ({list})"), db::dialect::bulk_statement::<NewRate>(2, "")]
+    vec![
+        format!("{SELL} ({list})"),
+        format!("{BUY} ({list})"),
+        db::dialect::bulk_statement::<NewRate>(2, ""),
+        rate_lists_statement(1),
+        rate_lists_statement(RATE_LISTS_MAX),
+    ]
 }
 
+/// Tariffs whose rates are listed by one statement: as many as a page has. SQLite puts at most 500 together.
+const RATE_LISTS_MAX: usize = 100;
 /// Compiled tariffs that are kept. A tariff of 10,000 rates takes some megabytes; few are in use at a time.
 const CACHE_MAX: usize = 64;
 /// Assignments of one target that are looked at for an overlap: a change of price every day for ten years.
@@ -101,6 +107,13 @@ struct RateRow {
     per_ms: i64,
     initial_ms: i64,
     increment_ms: i64,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct ListedRate {
+    tariff_id: Uuid,
+    #[sqlx(flatten)]
+    rate: RateRow,
 }
 
 impl From<RateRow> for Rate {
@@ -183,18 +196,47 @@ pub(crate) async fn get(
     row.map(head).transpose()
 }
 
-/// One page of the rates of a tariff, by prefix; none when the tariff lies outside the scope.
-pub(crate) async fn rate_list(
+/// One page of the rates of each tariff, by prefix; an empty one where the tariff lies outside the scope.
+pub(crate) async fn rate_lists(
     tx: &mut Tx,
     scope: &Scope,
-    id: TariffId,
-    after: &str,
+    tariffs: &[TariffId],
     page: &PageRequest,
-) -> Result<Page<Rate>, DbError> {
-    let rows: Vec<RateRow> = on_tx!(tx, c => sqlx::query_as(RATE_LIST)
-        .bind(id.uuid()).bind(after).bind(scope.lower()).bind(scope.upper()).bind(i64::from(page.first) + 1)
-        .fetch_all(c).await)?;
-    Ok(Page::cut(rows.into_iter().map(Rate::from).collect(), page, |rate: &Rate| rate.prefix.clone()))
+) -> Result<Vec<Page<Rate>>, DbError> {
+    let after = page.after.as_deref().unwrap_or_default();
+    let mut rates: HashMap<TariffId, Vec<Rate>> = HashMap::new();
+    for chunk in tariffs.chunks(RATE_LISTS_MAX) {
+        let sql = AssertSqlSafe(rate_lists_statement(chunk.len()));
+        let rows: Vec<ListedRate> = on_tx!(&mut *tx, c => {
+            let mut query = sqlx::query_as(sql)
+                .bind(after).bind(scope.lower()).bind(scope.upper()).bind(i64::from(page.first) + 1);
+            for tariff in chunk {
+                query = query.bind(tariff.uuid());
+            }
+            query.fetch_all(c).await
+        })?;
+        for ListedRate { tariff_id, rate } in rows {
+            rates.entry(TariffId::from_uuid(tariff_id)).or_default().push(rate.into());
+        }
+    }
+    let cut = |tariff: &TariffId| {
+        let rates = rates.get(tariff).cloned().unwrap_or_default();
+        Page::cut(rates, page, |rate: &Rate| rate.prefix.clone())
+    };
+    Ok(tariffs.iter().map(cut).collect())
+}
+
+/// One walk along the primary key per tariff, each as long as its page, in one statement.
+fn rate_lists_statement(tariffs: usize) -> String {
+    let one = |mark: usize| {
+        format!(
+            "SELECT * FROM (SELECT r.* FROM tariff_rate r JOIN tariff t ON t.id = r.tariff_id \
+             JOIN account a ON a.id = t.account_id WHERE r.tariff_id = ${mark} AND r.prefix > $1 \
+             AND a.path >= $2 AND a.path < $3 ORDER BY r.prefix LIMIT $4) AS p{mark}"
+        )
+    };
+    let all: Vec<String> = (5..5 + tariffs).map(one).collect();
+    format!("{} ORDER BY tariff_id, prefix", all.join(" UNION ALL "))
 }
 
 /// One page.
@@ -218,6 +260,9 @@ pub(crate) async fn list(
 
 /// Whether the account has a tariff of this name.
 pub(crate) async fn name_taken(tx: &mut Tx, account: AccountId, name: &str) -> Result<bool, DbError> {
+    if !is_storable(name) {
+        return Ok(false);
+    }
     let count: i64 = on_tx!(tx, c => sqlx::query_scalar(NAME).bind(account.uuid()).bind(name).fetch_one(c).await)?;
     Ok(count > 0)
 }

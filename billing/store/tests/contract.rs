@@ -873,7 +873,7 @@ mod contract {
             for ctx in [&own, &foreign] {
                 assert_eq!(s.tariff_get(ctx, tariff).await.unwrap(), None);
                 assert_eq!(s.tariff_list(ctx, None, page()).await.unwrap().items, []);
-                assert_eq!(s.rate_list(ctx, tariff, page()).await.unwrap().items, []);
+                assert_eq!(s.rate_lists(ctx, &[tariff], page()).await.unwrap()[0].items, []);
                 assert_eq!(s.tariff_assignment_list(ctx, page()).await.unwrap().items, []);
             }
             let commands = [
@@ -1033,7 +1033,14 @@ mod contract {
             check!(2, page => s.ledger_balance_list(&ctx, customer, page));
             check!(1, page => s.tariff_list(&ctx, None, page));
             let tariff = s.tariff_list(&ctx, None, PageRequest::default()).await.unwrap().items[0].1.id;
-            check!(2, page => s.rate_list(&ctx, tariff, page));
+            check!(2, page => async { Ok::<_, ReadError>(s.rate_lists(&ctx, &[tariff], page).await?.remove(0)) });
+            // Several at once, in the order that was asked for, of whom one is not there
+            let nobody = TariffId::from_uuid(uuid::Uuid::nil());
+            let first = PageRequest { first: 1, after: None };
+            let several = s.rate_lists(&ctx, &[nobody, tariff, tariff], first).await.unwrap();
+            assert_eq!(several.iter().map(|page| page.items.len()).collect::<Vec<_>>(), [0, 1, 1]);
+            assert!(!several[0].has_next && several[1].has_next && several[1] == several[2]);
+            assert_eq!(s.rate_lists(&ctx, &[], PageRequest::default()).await.unwrap(), []);
             // A cursor from before the caller's scope opens nothing.
             let own = f.of(&f.resellers[1]);
             let first = s.usage_list(&ctx, None, PageRequest { first: 1, after: None }).await.unwrap();
@@ -1081,7 +1088,7 @@ mod contract {
             assert_eq!(code(f.commit(&ctx, assign(99, None)).await), RefusalCode::Conflict);
             f.commit(&ctx, assign(100, None)).await.unwrap();
             assert!(f.store.tariff_get(&ctx, tariff).await.unwrap().is_some());
-            assert_eq!(f.store.rate_list(&ctx, tariff, PageRequest::default()).await.unwrap().items.len(), 2);
+            assert_eq!(f.store.rate_lists(&ctx, &[tariff], PageRequest::default()).await.unwrap()[0].items.len(), 2);
             let listed = f.store.tariff_assignment_list(&ctx, PageRequest::default()).await.unwrap();
             assert_eq!(listed.items.len(), 2);
         })

@@ -1,6 +1,7 @@
 //! The plan of an acknowledgement: it is a change like any other, with audit, idempotency and dry-run.
 
 use model::change::{Effect, EffectKind, Plan, Refusal, RefusalCode, ResourceKind, ResourceRef, Reversibility};
+use model::text::is_deceptive;
 use model::time::Timestamp;
 use serde_json::json;
 
@@ -13,7 +14,7 @@ pub const NOTE_OCTETS_MAX: usize = 255;
 /// What the command would do to the alarm, as far as the actor sees one: the plan, and the alarm afterwards.
 ///
 /// # Errors
-/// `NOT_FOUND` without an alarm, `INVALID` for a note that is too long or has control characters, `CONFLICT` when
+/// `NOT_FOUND` without an alarm, `INVALID` for a note that is too long or has control or text direction characters, `CONFLICT` when
 /// somebody was faster.
 pub fn plan(view: Option<&Alarm>, by: &str, now: Timestamp, note: &str) -> Result<(Plan, Alarm), Refusal> {
     let Some(alarm) = view else {
@@ -24,7 +25,7 @@ pub fn plan(view: Option<&Alarm>, by: &str, now: Timestamp, note: &str) -> Resul
             "take node and number from the list of alarms",
         ));
     };
-    if note.len() > NOTE_OCTETS_MAX || note.chars().any(char::is_control) {
+    if note.len() > NOTE_OCTETS_MAX || note.chars().any(is_deceptive) {
         return Err(Refusal::new(
             RefusalCode::Invalid,
             "note",
@@ -81,6 +82,7 @@ mod tests {
         check(None, "", Some(RefusalCode::NotFound));
         check(Some(&alarm), &"a".repeat(256), Some(RefusalCode::Invalid));
         check(Some(&alarm), "two\nlines", Some(RefusalCode::Invalid));
+        check(Some(&alarm), "a\u{202e}b", Some(RefusalCode::Invalid));
         check(Some(&alarm), "", None);
         let (plan, after) = plan(Some(&alarm), "noc", Timestamp(2), "seen").expect("it is free");
         assert_eq!(plan.effects.first().map(|effect| effect.resource.id), Some(alarm.uuid()));

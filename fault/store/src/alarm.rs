@@ -1,6 +1,7 @@
 //! The store's copy of alarms: reads, and acknowledgements on their way to the node.
 
 use async_trait::async_trait;
+use db::dialect::is_storable;
 use db::pipeline::{self, Commands, Decided, Failed, Written};
 use db::sqlx::AssertSqlSafe;
 use db::{Db, DbError, Tx, WriteError, on_db, on_tx};
@@ -72,6 +73,9 @@ impl StoreAlarms {
 impl Queries for StoreAlarms {
     async fn alarm_get(&self, ctx: &Ctx, node: &str, id: u32) -> Result<Option<Alarm>, ReadError> {
         ctx.require(Permission::AlarmRead)?;
+        if !is_storable(node) {
+            return Ok(None);
+        }
         let row: Result<Option<CopyRow>, sqlx::Error> = on_db!(&self.db, c => sqlx::query_as(ONE)
             .bind(node).bind(i64::from(id)).bind(ctx.scope.lower()).bind(ctx.scope.upper()).fetch_optional(c).await);
         let row = row.map_err(|e| read_error(e.into()))?;
@@ -165,11 +169,7 @@ impl Commands for StoreAlarms {
         let own = ctx.actor.path.clone();
         match command {
             Command::AlarmAcknowledge { node, id, note } => {
-                let sql = format!("{ONE}{}", tx.lock_clause());
-                let row: Option<CopyRow> = on_tx!(tx, c => sqlx::query_as(AssertSqlSafe(sql))
-                    .bind(node).bind(i64::from(*id)).bind(ctx.scope.lower()).bind(ctx.scope.upper())
-                    .fetch_optional(c).await)?;
-                let found = row.map_or(Ok(None), alarm)?;
+                let found = load(tx, ctx, node, *id).await?;
                 let planned = acknowledgement::plan(found.as_ref(), &ctx.actor.name, ctx.now(), note);
                 let (plan, _) = planned.map_err(refused)?;
                 Ok(found.map(|alarm| {
@@ -178,12 +178,7 @@ impl Commands for StoreAlarms {
                 }))
             }
             Command::AlarmResync { node, target } => {
-                let sql = format!("{TARGET}{}", tx.lock_clause());
-                let known: Option<String> = on_tx!(tx, c => sqlx::query_scalar(AssertSqlSafe(sql))
-                    .bind(node).bind(target).fetch_optional(c).await)?;
-                let waiting: i64 =
-                    on_tx!(tx, c => sqlx::query_scalar(WAITING).bind(node).bind(target).fetch_one(c).await)?;
-                let view = known.map(|target| TargetView { node: node.clone(), target, pending: waiting > 0 });
+                let view = load_target(tx, node, target).await?;
                 let plan = resync::plan(view.as_ref(), ctx).map_err(refused)?;
                 let write = Request::Resync { node: node.clone(), target: target.clone() };
                 Ok(Some(Decided { plan, path: own, write }))
@@ -222,6 +217,29 @@ fn alarm(row: CopyRow) -> Result<Option<Alarm>, DbError> {
     row.alarm.alarm(&row.node)
 }
 
+/// An alarm in the scope of `ctx`.
+async fn load(tx: &mut Tx, ctx: &Ctx, node: &str, id: u32) -> Result<Option<Alarm>, DbError> {
+    if !is_storable(node) {
+        return Ok(None);
+    }
+    let sql = format!("{ONE}{}", tx.lock_clause());
+    let row: Option<CopyRow> = on_tx!(tx, c => sqlx::query_as(AssertSqlSafe(sql))
+        .bind(node).bind(i64::from(id)).bind(ctx.scope.lower()).bind(ctx.scope.upper()).fetch_optional(c).await)?;
+    row.map_or(Ok(None), alarm)
+}
+
+/// A target of a node.
+async fn load_target(tx: &mut Tx, node: &str, target: &str) -> Result<Option<TargetView>, DbError> {
+    if !is_storable(node) || !is_storable(target) {
+        return Ok(None);
+    }
+    let sql = format!("{TARGET}{}", tx.lock_clause());
+    let known: Option<String> =
+        on_tx!(tx, c => sqlx::query_scalar(AssertSqlSafe(sql)).bind(node).bind(target).fetch_optional(c).await)?;
+    let waiting: i64 = on_tx!(tx, c => sqlx::query_scalar(WAITING).bind(node).bind(target).fetch_one(c).await)?;
+    Ok(known.map(|target| TargetView { node: node.to_owned(), target, pending: waiting > 0 }))
+}
+
 /// The sort key; the node comes last, for its name may hold dots.
 fn cursor(alarm: &Alarm) -> String {
     format!("{}.{}.{}", alarm.raised_at.0, alarm.id, alarm.node)
@@ -231,7 +249,7 @@ fn parse_cursor(cursor: &str) -> Result<(i64, &str, i64), ReadError> {
     let mut parts = cursor.splitn(3, '.');
     let parsed = (|| {
         let (raised_at, id, node) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
-        Some((raised_at, node, id))
+        is_storable(node).then_some((raised_at, node, id))
     })();
     parsed.ok_or_else(|| ReadError::Invalid {
         field: "after",

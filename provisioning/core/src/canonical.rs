@@ -65,7 +65,8 @@ impl Command {
                 json!({ "account": account, "e164": e164, "subscriber": subscriber })
             }
             Self::NumberAssign { id, subscriber } => json!({ "id": id, "subscriber": subscriber }),
-            Self::NumberDelete { id } => json!({ "id": id }),
+            Self::NumberReserve { id, account, until } => json!({ "id": id, "account": account, "until": until }),
+            Self::NumberRelease { id } | Self::NumberDelete { id } => json!({ "id": id }),
             Self::TrunkCreate {
                 account,
                 name,

@@ -95,8 +95,12 @@ pub enum Command {
     SubscriberDelete { id: SubscriberId },
     /// A number for an account, at once assigned where a subscriber is named.
     NumberCreate { account: AccountId, e164: E164, subscriber: Option<SubscriberId> },
-    /// Assigns a number, or frees it.
+    /// Assigns a number, or frees it: then it is quarantined for whoever else might get it.
     NumberAssign { id: NumberId, subscriber: Option<SubscriberId> },
+    /// Keeps a number that nobody answers for an account, until then.
+    NumberReserve { id: NumberId, account: AccountId, until: Timestamp },
+    /// Ends the reservation or the quarantine of a number.
+    NumberRelease { id: NumberId },
     /// Gives a number back.
     NumberDelete { id: NumberId },
     /// A trunk.
@@ -161,6 +165,8 @@ impl Command {
             Self::SubscriberDelete { .. } => "subscriber_delete",
             Self::NumberCreate { .. } => "number_create",
             Self::NumberAssign { .. } => "number_assign",
+            Self::NumberReserve { .. } => "number_reserve",
+            Self::NumberRelease { .. } => "number_release",
             Self::NumberDelete { .. } => "number_delete",
             Self::TrunkCreate { .. } => "trunk_create",
             Self::TrunkUpdate { .. } => "trunk_update",

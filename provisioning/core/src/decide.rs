@@ -50,6 +50,8 @@ pub fn decide(ctx: &Ctx, view: &View, command: &Command) -> Result<Decision, Vec
         Command::SubscriberDelete { id } => subscriber::delete(&mut case, *id),
         Command::NumberCreate { account, e164, subscriber } => number::create(&mut case, *account, *e164, *subscriber),
         Command::NumberAssign { id, subscriber } => number::assign(&mut case, *id, *subscriber),
+        Command::NumberReserve { id, account, until } => number::reserve(&mut case, *id, *account, *until),
+        Command::NumberRelease { id } => number::release(&mut case, *id),
         Command::NumberDelete { id } => number::delete(&mut case, *id),
         Command::TrunkCreate { .. } => trunk::create(&mut case, command),
         Command::TrunkUpdate { .. } => trunk::update(&mut case, command),
@@ -383,6 +385,7 @@ mod tests {
             account: view.ancestry[1].id,
             e164: "+4312345".parse().unwrap(),
             subscriber: Some(subscriber.id),
+            hold: None,
             revision: subscriber.revision,
         };
         let id: SubscriberId = subscriber.id;

@@ -1,6 +1,7 @@
 //! What people and devices may be called, and the ranges of limits.
 
 use model::secret::Secret;
+use model::text::is_deceptive;
 
 use crate::decide::Case;
 
@@ -14,13 +15,6 @@ pub(crate) const PASSWORD_MIN: usize = 8;
 pub(crate) const PASSWORD_MAX: usize = 128;
 /// Highest call limit: more than one installation carries.
 pub(crate) const CALL_LIMIT_MAX: u32 = 1_000_000;
-
-/// Whether a character would hide or reorder what stands around it: controls, line separators, and the bidirectional
-/// and zero-width formatting characters (Unicode TR 36, section 2.10).
-fn is_deceptive(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-}
 
 impl Case<'_> {
     /// A name for people, of at least `min` characters.

@@ -14,7 +14,7 @@ pub mod command;
 pub mod decide;
 mod domain;
 mod label;
-mod number;
+pub mod number;
 pub mod port;
 pub mod resource;
 mod revert;

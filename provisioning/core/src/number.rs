@@ -1,34 +1,135 @@
-//! Numbers: the inventory of E.164 numbers and who answers them.
+//! Numbers: the inventory of E.164 numbers, who answers them, and for whom they are held.
+//!
+//! A number is free, reserved, assigned or quarantined ([`NumberState`]). Reservation and quarantine end by themselves, by
+//! the clock of who looks; nothing has to run for it. A number that is given back rests for [`QUARANTINE_MS`], so that
+//! calls for the customer who had it do not reach a stranger; that customer can have it again at once.
 
 use model::change::{RefusalCode, ResourceKind};
 use model::id::{AccountId, NumberId, SubscriberId};
 use model::number::E164;
+use model::time::Timestamp;
 
 use crate::decide::Case;
-use crate::resource::{Account, Number};
+use crate::resource::{Account, Hold, HoldKind, Number, NumberState};
 use crate::view::{Taken, Write};
+
+/// A day.
+const DAY_MS: i64 = 86_400_000;
+/// How long a number rests after it was given back: callers and directories have mostly learnt of it by then.
+pub const QUARANTINE_MS: i64 = 30 * DAY_MS;
+/// The longest reservation: a quarter. Who wants a number for longer takes it.
+pub const RESERVATION_MAX_MS: i64 = 92 * DAY_MS;
 
 pub(crate) fn create(case: &mut Case<'_>, account: AccountId, e164: E164, subscriber: Option<SubscriberId>) {
     let Some(holder) = case.owner() else { return case.missing("account", "account", account) };
     check_subscriber(case, subscriber, holder);
     case.check_taken(None, Taken::E164);
     let id = NumberId::new(&*case.ctx.ids);
-    let number = Number { id, account: holder.id, e164, subscriber, revision: case.first_revision() };
+    let number = Number { id, account: holder.id, e164, subscriber, hold: None, revision: case.first_revision() };
     made(case, &number);
 }
 
 pub(crate) fn assign(case: &mut Case<'_>, id: NumberId, subscriber: Option<SubscriberId>) {
     let Some((before, _)) = named(case, id) else { return };
-    let after = Number { subscriber, revision: case.next_revision(before.revision), ..before.clone() };
+    let hold = match (subscriber, before.subscriber) {
+        (Some(subscriber), _) => {
+            check_hold(case, before, subscriber);
+            None
+        }
+        // Who had it is there: a subscriber does not go before its numbers are given back.
+        (None, Some(had)) => case.view.subscriber(had).map(|(had, _)| quarantine(case, had.account)),
+        (None, None) => before.hold,
+    };
+    let after = Number { subscriber, hold, revision: case.next_revision(before.revision), ..before.clone() };
+    replaced(case, before, &after);
+}
+
+pub(crate) fn reserve(case: &mut Case<'_>, id: NumberId, account: AccountId, until: Timestamp) {
+    let Some((before, holder)) = named(case, id) else { return };
+    let reaches = |path| holder.path.contains(path) && case.ctx.scope.contains(path);
+    if !case.view.held_for.as_ref().is_some_and(|(found, path)| *found == account && reaches(path)) {
+        return case.missing("account", "account at or below the one that holds the number", account);
+    }
+    let longest = case.now.plus_ms(RESERVATION_MAX_MS);
+    if until <= case.now || until > longest {
+        let message = "a reservation ends in the future, within a quarter";
+        case.invalid("until", message, &format!("send an instant up to {longest}"));
+    }
+    match before.state(case.now) {
+        NumberState::Free | NumberState::Reserved(_) => {}
+        NumberState::Assigned(_) => return in_use(case),
+        NumberState::Quarantined(hold) => {
+            // A promise must not end the rest early.
+            if hold.account != account || until < hold.until {
+                resting(case, hold);
+            }
+        }
+    }
+    let hold = Some(Hold { kind: HoldKind::Reserved, account, until });
+    let after = Number { hold, revision: case.next_revision(before.revision), ..before.clone() };
+    replaced(case, before, &after);
+}
+
+pub(crate) fn release(case: &mut Case<'_>, id: NumberId) {
+    let Some((before, _)) = named(case, id) else { return };
+    match before.state(case.now) {
+        NumberState::Reserved(_) | NumberState::Quarantined(_) => {}
+        NumberState::Assigned(_) => return in_use(case),
+        NumberState::Free => {
+            let message = "the number is neither reserved nor quarantined";
+            case.refuse(RefusalCode::Conflict, "id", message, "there is nothing left to do");
+        }
+    }
+    let after = Number { hold: None, revision: case.next_revision(before.revision), ..before.clone() };
     replaced(case, before, &after);
 }
 
 pub(crate) fn delete(case: &mut Case<'_>, id: NumberId) {
     let Some((before, _)) = named(case, id) else { return };
-    if before.subscriber.is_some() {
-        case.refuse(RefusalCode::InUse, "id", "a subscriber answers this number", "free the number first");
+    match before.state(case.now) {
+        NumberState::Free | NumberState::Quarantined(_) => {}
+        NumberState::Assigned(_) => in_use(case),
+        NumberState::Reserved(hold) => {
+            let message = format!("the number is reserved until {}", hold.until);
+            case.refuse(RefusalCode::InUse, "id", &message, "release the number first");
+        }
     }
     removed(case, before);
+}
+
+/// What a number that `account` gives back is held by from now on.
+pub(crate) fn quarantine(case: &Case<'_>, account: AccountId) -> Hold {
+    Hold { kind: HoldKind::Quarantined, account, until: case.now.plus_ms(QUARANTINE_MS) }
+}
+
+/// Whether `subscriber` may have the number in spite of what it is held by.
+fn check_hold(case: &mut Case<'_>, number: &Number, subscriber: SubscriberId) {
+    let Some((subscriber, path)) = case.view.subscriber(subscriber) else { return };
+    match number.state(case.now) {
+        NumberState::Free | NumberState::Assigned(_) => {}
+        NumberState::Quarantined(hold) => {
+            if hold.account != subscriber.account {
+                resting(case, hold);
+            }
+        }
+        NumberState::Reserved(hold) => {
+            let held_for = case.view.held_for.as_ref().filter(|(account, _)| *account == hold.account);
+            if !held_for.is_some_and(|(_, above)| above.contains(path)) {
+                let message = format!("the number is reserved for another account until {}", hold.until);
+                case.refuse(RefusalCode::Conflict, "id", &message, "release it, or choose another number");
+            }
+        }
+    }
+}
+
+fn resting(case: &mut Case<'_>, hold: Hold) {
+    let message = format!("the number was given back, and is quarantined until {}", hold.until);
+    let remedy = "wait, release it, choose another number, or give it to the customer who had it";
+    case.refuse(RefusalCode::Conflict, "id", &message, remedy);
+}
+
+fn in_use(case: &mut Case<'_>) {
+    case.refuse(RefusalCode::InUse, "id", "a subscriber answers this number", "free the number first");
 }
 
 /// The number is as `after` from now on.
@@ -39,9 +140,18 @@ pub(crate) fn replaced(case: &mut Case<'_>, before: &Number, after: &Number) {
         }
         case.freed.push(before.id);
     }
+    let mut after = after.clone();
+    // A reversal of a change from before numbers were held says nothing of it.
+    if after.subscriber.is_some()
+        && let Some(hold) = after.hold.take()
+        && hold.until > case.now
+    {
+        let message = format!("{} is {} until {}", after.e164, hold.kind.as_str(), hold.until);
+        case.refuse(RefusalCode::Conflict, "id", &message, "release it first");
+    }
     let write = Write::NumberUpdate(after.clone());
     let resource = (ResourceKind::Number, after.id.uuid());
-    case.effect(resource, after.e164.to_string(), Some(before), Some(after), write);
+    case.effect(resource, after.e164.to_string(), Some(before), Some(&after), write);
 }
 
 /// The number goes.

@@ -127,8 +127,77 @@ pub struct Number {
     pub e164: E164,
     /// Who answers it.
     pub subscriber: Option<SubscriberId>,
+    /// For whom it is kept while nobody answers it; one that has ended is as none.
+    #[serde(default)]
+    pub hold: Option<Hold>,
     /// Version and times.
     pub revision: Revision,
+}
+
+/// Why a number that nobody answers is not for everybody. It ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Why.
+    pub kind: HoldKind,
+    /// Who may have it meanwhile: for whom it is reserved, or who had it until it was given back.
+    pub account: AccountId,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+/// Why a number is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldKind {
+    /// It is promised to an account.
+    Reserved,
+    /// It was given back: calls for the one who had it must not reach a stranger.
+    Quarantined,
+}
+
+/// Where a number stands at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NumberState {
+    /// Nobody has it.
+    Free,
+    /// It is promised to an account.
+    Reserved(Hold),
+    /// A subscriber answers it.
+    Assigned(SubscriberId),
+    /// It was given back, and rests.
+    Quarantined(Hold),
+}
+
+impl Number {
+    /// Where it stands at `now`.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> NumberState {
+        match (self.subscriber, self.hold.filter(|hold| hold.until > now)) {
+            (Some(subscriber), _) => NumberState::Assigned(subscriber),
+            (None, None) => NumberState::Free,
+            (None, Some(hold)) => match hold.kind {
+                HoldKind::Reserved => NumberState::Reserved(hold),
+                HoldKind::Quarantined => NumberState::Quarantined(hold),
+            },
+        }
+    }
+}
+
+impl HoldKind {
+    /// The stored name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Quarantined => "quarantined",
+        }
+    }
+
+    /// The kind of a stored name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Reserved, Self::Quarantined].into_iter().find(|kind| kind.as_str() == text)
+    }
 }
 
 /// What a carrier wants that we register with it: REGISTER with the trunk's credentials.

@@ -6,6 +6,7 @@ use model::secret::Secret;
 
 use crate::command::Command;
 use crate::decide::Case;
+use crate::number;
 use crate::resource::{Domain, Number, Subscriber};
 use crate::view::{SipPassword, Taken, Write};
 
@@ -80,7 +81,8 @@ pub(crate) fn delete(case: &mut Case<'_>, id: SubscriberId) {
     let Some((before, domain)) = named(case, id) else { return };
     for number in case.view.numbers.iter().filter(|number| number.subscriber == Some(id)) {
         case.looked_at(ResourceKind::Number, number.id.uuid(), number.revision);
-        let free = Number { subscriber: None, revision: case.next_revision(number.revision), ..number.clone() };
+        let hold = Some(number::quarantine(case, before.account));
+        let free = Number { subscriber: None, hold, revision: case.next_revision(number.revision), ..number.clone() };
         let write = Write::NumberUpdate(free.clone());
         let resource = (ResourceKind::Number, number.id.uuid());
         case.effect(resource, number.e164.to_string(), Some(number), Some(&free), write);

@@ -2,7 +2,7 @@
 
 use model::change::{Plan, Refusal, RefusalCode};
 use model::domain::SipDomain;
-use model::id::{BulkJobId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
+use model::id::{AccountId, BulkJobId, ChangeId, DomainId, NumberId, SiteId, SubscriberId, TokenId, TrunkId};
 use model::secret::Secret;
 use model::tenancy::AccountPath;
 use uuid::Uuid;
@@ -26,6 +26,8 @@ pub struct View {
     pub subscribers: Vec<(Subscriber, AccountPath)>,
     /// Numbers that are named, and those of a subscriber that is to go.
     pub numbers: Vec<Number>,
+    /// For whom a number that is named is held, or is to be, and where that account sits.
+    pub held_for: Option<(AccountId, AccountPath)>,
     /// Trunks that are named.
     pub trunks: Vec<Trunk>,
     /// Tokens that are named.

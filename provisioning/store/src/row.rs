@@ -1,5 +1,6 @@
 //! Rows and resources: reading by scope, page and identifier for every table with an owner.
 
+use db::dialect::is_storable;
 use db::sqlx::postgres::PgRow;
 use db::sqlx::sqlite::SqliteRow;
 use db::sqlx::{self, AssertSqlSafe, FromRow};
@@ -115,11 +116,17 @@ pub(crate) async fn owner(
 
 /// Who holds a name within an owner: `SELECT id … WHERE owner = $1 AND name = $2`.
 pub(crate) async fn holder(tx: &mut Tx, sql: &'static str, owner: Uuid, name: &str) -> Result<Option<Uuid>, DbError> {
+    if !is_storable(name) {
+        return Ok(None);
+    }
     Ok(on_tx!(tx, c => sqlx::query_scalar(sql).bind(owner).bind(name).fetch_optional(c).await)?)
 }
 
 /// Who holds a name within the installation: `SELECT id … WHERE name = $1`.
 pub(crate) async fn global_holder(tx: &mut Tx, sql: &'static str, name: &str) -> Result<Option<Uuid>, DbError> {
+    if !is_storable(name) {
+        return Ok(None);
+    }
     Ok(on_tx!(tx, c => sqlx::query_scalar(sql).bind(name).fetch_optional(c).await)?)
 }
 

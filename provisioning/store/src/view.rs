@@ -79,8 +79,14 @@ pub(crate) async fn view(tx: &mut Tx, scope: &Scope, command: &Command) -> Resul
         Command::NumberAssign { id, subscriber } => {
             view.load_assignee(tx, scope, *subscriber).await?;
             view.numbers.extend(load::<number::Row>(tx, number::LOAD, id.uuid(), Lock::Held).await?);
+            view.load_holder(tx, scope).await?;
         }
-        Command::NumberDelete { id } => {
+        Command::NumberReserve { id, account, .. } => {
+            view.numbers.extend(load::<number::Row>(tx, number::LOAD, id.uuid(), Lock::Held).await?);
+            let path = self::owner(tx, account::OWNER, scope, account.uuid()).await?;
+            view.held_for = path.map(|path| (*account, path));
+        }
+        Command::NumberRelease { id } | Command::NumberDelete { id } => {
             view.numbers.extend(load::<number::Row>(tx, number::LOAD, id.uuid(), Lock::Held).await?);
         }
         Command::TrunkCreate { name, address, .. } => {
@@ -122,7 +128,10 @@ async fn owner_path(tx: &mut Tx, scope: &Scope, command: &Command) -> Result<Opt
         Command::SubscriberUpdate { id, .. }
         | Command::SubscriberPasswordSet { id, .. }
         | Command::SubscriberDelete { id } => (subscriber::OWNER, id.uuid()),
-        Command::NumberAssign { id, .. } | Command::NumberDelete { id } => (number::OWNER, id.uuid()),
+        Command::NumberAssign { id, .. }
+        | Command::NumberReserve { id, .. }
+        | Command::NumberRelease { id }
+        | Command::NumberDelete { id } => (number::OWNER, id.uuid()),
         Command::TrunkUpdate { id, .. } => (trunk::OWNER, id.uuid()),
         Command::TokenUpdate { id, .. } | Command::TokenRotate { id, .. } | Command::TokenRevoke { id } => {
             (token::OWNER, id.uuid())
@@ -152,6 +161,7 @@ pub(crate) trait Parts {
         extension: Option<&Extension>,
         itself: Option<Uuid>,
     ) -> Result<(), DbError>;
+    async fn load_holder(&mut self, tx: &mut Tx, scope: &Scope) -> Result<(), DbError>;
 }
 
 impl Parts for View {
@@ -198,6 +208,24 @@ impl Parts for View {
         if let Some(extension) = extension {
             let holder = holder(tx, subscriber::EXTENSION, customer, extension.as_str()).await?;
             self.takes(Taken::Extension, holder, itself);
+        }
+        Ok(())
+    }
+
+    /// Who has the number that was loaded, or for whom it is held. Not locked: where they sit never changes.
+    async fn load_holder(&mut self, tx: &mut Tx, scope: &Scope) -> Result<(), DbError> {
+        let Some((subscriber, hold)) = self.numbers.first().map(|number| (number.subscriber, number.hold)) else {
+            return Ok(());
+        };
+        if let Some(id) = subscriber.filter(|id| self.subscriber(*id).is_none())
+            && let Some(path) = owner(tx, subscriber::OWNER, scope, id.uuid()).await?
+        {
+            let found = load::<subscriber::Row>(tx, subscriber::LOAD, id.uuid(), Lock::Free).await?;
+            self.subscribers.extend(found.map(|subscriber| (subscriber, path)));
+        }
+        if let Some(hold) = hold.filter(|_| subscriber.is_none()) {
+            let path = owner(tx, account::OWNER, scope, hold.account.uuid()).await?;
+            self.held_for = path.map(|path| (hold.account, path));
         }
         Ok(())
     }

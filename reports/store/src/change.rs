@@ -1,6 +1,7 @@
 //! The change pipeline of reports: a run is asked for, planned in `core`, and written as due.
 
 use async_trait::async_trait;
+use db::dialect::is_storable;
 use db::pipeline::{self, Commands, Decided, Failed, Written};
 use db::{Db, DbError, Tx, WriteError, dialect, on_tx};
 use model::actor::Permission;
@@ -90,8 +91,11 @@ pub(crate) async fn view(
     let row: Option<(String, String, String)> = on_tx!(tx, c => sqlx::query_as(ACCOUNT)
         .bind(account.uuid()).bind(scope.lower()).bind(scope.upper()).fetch_optional(c).await)?;
     let Some((path, name, timezone)) = row else { return Ok(None) };
-    let next: i64 =
-        on_tx!(tx, c => sqlx::query_scalar(NEXT_REVISION).bind(definition).bind(period).fetch_one(c).await)?;
+    // No month, which the decision tells
+    let next: i64 = match is_storable(period) {
+        true => on_tx!(tx, c => sqlx::query_scalar(NEXT_REVISION).bind(definition).bind(period).fetch_one(c).await)?,
+        false => 0,
+    };
     let next_revision = i32::try_from(next).map_err(|e| DbError::corrupt("report_run.revision", e))?;
     Ok(Some(View { account, path: rows::path("account.path", &path)?, name, timezone, next_revision }))
 }

@@ -1,4 +1,4 @@
-//! The one place for what differs between the engines: locks by name and bulk rows.
+//! The one place for what differs between the engines: locks by name, bulk rows, text that can be stored.
 
 use sha2::{Digest as _, Sha256};
 use sqlx::AssertSqlSafe;
@@ -28,6 +28,13 @@ pub async fn serialize_on(tx: &mut Tx, parts: &[&[u8]]) -> Result<(), DbError> {
         sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key).execute(&mut **transaction).await?;
     }
     Ok(())
+}
+
+/// Whether a column can hold a text. `TEXT` of PostgreSQL takes no NUL and fails on it, also in a look-up; no decision
+/// lets one be stored, on either engine. So who looks for what a client wrote asks here before: nothing is found by it.
+#[must_use]
+pub fn is_storable(text: &str) -> bool {
+    !text.contains('\0')
 }
 
 /// A value of a bulk row.
@@ -191,6 +198,12 @@ where
         + Unpin,
 {
     let mut rows = Vec::new();
+    let can_be = |value: &Value<'_>| match value {
+        Value::Text(Some(text)) => is_storable(text),
+        Value::Owned(text) => is_storable(text),
+        _ => true,
+    };
+    let keys: Vec<&Vec<Value<'_>>> = keys.iter().filter(|key| key.iter().all(can_be)).collect();
     for part in keys.chunks(KEYS_MAX) {
         // Few lengths, so few statements: the last key again does no harm, since a row that is found twice is one.
         let length = part.len().next_power_of_two();
@@ -198,7 +211,7 @@ where
         let padded = part.iter().chain(std::iter::repeat_n(part, length - part.len()).filter_map(|part| part.last()));
         let found: Vec<R> = crate::on_tx!(tx, c => {
             let mut query = sqlx::query_as(AssertSqlSafe(sql));
-            for value in padded.flatten() {
+            for value in padded.copied().flatten() {
                 query = match value {
                     Value::Int(v) => query.bind(*v),
                     Value::Text(v) => query.bind(*v),

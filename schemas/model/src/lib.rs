@@ -20,4 +20,5 @@ pub mod number;
 pub mod page;
 pub mod secret;
 pub mod tenancy;
+pub mod text;
 pub mod time;

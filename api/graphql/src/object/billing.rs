@@ -1,5 +1,7 @@
 //! Tariffs, streams, files, usage, rated usage, suspense, ledger.
 
+use std::sync::Arc;
+
 use async_graphql::connection::Connection;
 use async_graphql::{ComplexObject, Context, Enum, ID, Result, SimpleObject};
 use billing::resource as row;
@@ -9,6 +11,7 @@ use model::id::TariffId;
 
 use super::{Money, global};
 use crate::argument::{allowed, connection, deps, page, page_complexity};
+use crate::batch::Tariffs;
 use crate::error;
 use crate::scalar::{Currency, Decimal, E164, Long, Timestamp};
 
@@ -96,6 +99,9 @@ impl From<row::Rate> for Rate {
 pub struct Tariff {
     #[graphql(skip)]
     key: TariffId,
+    /// Those of the same page.
+    #[graphql(skip)]
+    siblings: Arc<Tariffs>,
     /// Its global identifier.
     pub id: ID,
     /// The account that sells (or, for a buy tariff, buys) by it.
@@ -122,15 +128,24 @@ impl Tariff {
     ) -> Result<Connection<String, Rate>> {
         let ctx = allowed(context, Permission::BillingRead)?;
         let (page, later) = (page(first, after.clone())?, after.is_some());
-        let page = deps(context)?.billing.rate_list(ctx, self.key, page).await.map_err(error::read)?;
+        let billing = &*deps(context)?.billing;
+        let page = self.siblings.rates(billing, ctx, self.key, page).await.map_err(error::read)?;
         Ok(connection(page, later))
     }
 }
 
 impl From<row::TariffHead> for Tariff {
     fn from(tariff: row::TariffHead) -> Self {
+        let alone = Tariffs::new([tariff.id]);
+        (tariff, alone).into()
+    }
+}
+
+impl From<(row::TariffHead, Arc<Tariffs>)> for Tariff {
+    fn from((tariff, siblings): (row::TariffHead, Arc<Tariffs>)) -> Self {
         Self {
             key: tariff.id,
+            siblings,
             id: global(ResourceKind::Tariff, tariff.id),
             account_id: global(ResourceKind::Account, tariff.account),
             name: tariff.name,

@@ -8,6 +8,7 @@ use provisioning::resource as row;
 
 use super::global;
 use super::trunk_state::TrunkState;
+use crate::argument::caller;
 use crate::payload::Plan;
 use crate::scalar::{Currency, E164, Long, Permission, Timestamp};
 use crate::schema::GraphqlDeps;
@@ -201,9 +202,25 @@ impl From<row::Subscriber> for Subscriber {
     }
 }
 
+/// Where a number stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub enum NumberState {
+    /// Nobody has it.
+    Free,
+    /// It is kept for an account.
+    Reserved,
+    /// A subscriber answers it.
+    Assigned,
+    /// It was given back, and rests: only the customer who had it can have it at once.
+    Quarantined,
+}
+
 /// An E.164 number in the inventory.
 #[derive(Debug, SimpleObject)]
+#[graphql(complex)]
 pub struct Number {
+    #[graphql(skip)]
+    row: row::Number,
     /// Its global identifier.
     pub id: ID,
     /// The account that holds it.
@@ -220,6 +237,43 @@ pub struct Number {
     pub updated_at: Timestamp,
 }
 
+impl Number {
+    fn now(&self, context: &Context<'_>) -> async_graphql::Result<row::NumberState> {
+        Ok(self.row.state(caller(context)?.now()))
+    }
+}
+
+#[ComplexObject]
+impl Number {
+    /// Where it stands now. Reservation and quarantine end by themselves.
+    async fn state(&self, context: &Context<'_>) -> async_graphql::Result<NumberState> {
+        Ok(match self.now(context)? {
+            row::NumberState::Free => NumberState::Free,
+            row::NumberState::Reserved(_) => NumberState::Reserved,
+            row::NumberState::Assigned(_) => NumberState::Assigned,
+            row::NumberState::Quarantined(_) => NumberState::Quarantined,
+        })
+    }
+
+    /// For whom it is reserved.
+    async fn reserved_for_id(&self, context: &Context<'_>) -> async_graphql::Result<Option<ID>> {
+        let row::NumberState::Reserved(hold) = self.now(context)? else { return Ok(None) };
+        Ok(Some(global(ResourceKind::Account, hold.account)))
+    }
+
+    /// Until when it is reserved.
+    async fn reserved_until(&self, context: &Context<'_>) -> async_graphql::Result<Option<Timestamp>> {
+        let row::NumberState::Reserved(hold) = self.now(context)? else { return Ok(None) };
+        Ok(Some(Timestamp(hold.until)))
+    }
+
+    /// Until when it is quarantined.
+    async fn quarantined_until(&self, context: &Context<'_>) -> async_graphql::Result<Option<Timestamp>> {
+        let row::NumberState::Quarantined(hold) = self.now(context)? else { return Ok(None) };
+        Ok(Some(Timestamp(hold.until)))
+    }
+}
+
 impl From<row::Number> for Number {
     fn from(number: row::Number) -> Self {
         Self {
@@ -230,6 +284,7 @@ impl From<row::Number> for Number {
             version: Long(number.revision.version),
             created_at: Timestamp(number.revision.created_at),
             updated_at: Timestamp(number.revision.updated_at),
+            row: number,
         }
     }
 }

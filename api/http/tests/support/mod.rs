@@ -281,12 +281,15 @@ impl billing::port::Queries for Billing {
     ) -> Result<Page<TariffHead>, ReadError> {
         Ok(page(ctx, tariff(), &r))
     }
-    async fn rate_list(&self, ctx: &Ctx, id: TariffId, r: PageRequest) -> Result<Page<Rate>, ReadError> {
+    async fn rate_lists(&self, ctx: &Ctx, ids: &[TariffId], r: PageRequest) -> Result<Vec<Page<Rate>>, ReadError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        let rates =
-            ["1", "43", "44"].into_iter().filter(|prefix| r.after.as_deref().is_none_or(|after| *prefix > after));
-        let rates = rates.map(rate).filter(|_| id == tariff().id).filter_map(|rate| visible(ctx, rate)).collect();
-        Ok(Page::cut(rates, &r, |rate: &Rate| rate.prefix.clone()))
+        let of = |id: &TariffId| {
+            let rates =
+                ["1", "43", "44"].into_iter().filter(|prefix| r.after.as_deref().is_none_or(|after| *prefix > after));
+            let rates = rates.map(rate).filter(|_| *id == tariff().id).filter_map(|rate| visible(ctx, rate)).collect();
+            Page::cut(rates, &r, |rate: &Rate| rate.prefix.clone())
+        };
+        Ok(ids.iter().map(of).collect())
     }
     async fn tariff_assignment_list(&self, _: &Ctx, r: PageRequest) -> Result<Page<TariffAssignment>, ReadError> {
         Ok(Page::cut(Vec::new(), &r, |_| String::new()))

@@ -206,6 +206,12 @@ impl Picture {
                 let number = self.numbers.get(id)?;
                 self.owner(scope, number.account, &mut view)?;
                 self.assignee(scope, *subscriber, &mut view);
+                // who has it, or for whom it is held
+                self.assignee(scope, number.subscriber.filter(|had| Some(*had) != *subscriber), &mut view);
+                if let Some(hold) = number.hold.filter(|_| number.subscriber.is_none()) {
+                    let path = self.paths.get(&hold.account).filter(|path| scope.contains(path));
+                    view.held_for = path.map(|path| (hold.account, path.clone()));
+                }
                 view.numbers.push((**number).clone());
             }
             Command::NumberDelete { id } => {

@@ -110,12 +110,19 @@ pub(super) async fn load<'a>(
     };
     let e164s: Vec<_> = named.numbers.iter().map(|e164| vec![Value::Owned(e164.to_string())]).collect();
     let numbers = select::<number::Row>(tx, ("number", number::COLUMNS), &["e164"], &e164s, BY_ID).await?;
+    // who has them: a number that is given back rests for its customer
+    let ids: BTreeSet<Uuid> = numbers.iter().filter_map(|number| number.subscriber).map(SubscriberId::uuid).collect();
+    let keys: Vec<_> = ids.into_iter().map(|id| vec![id.into()]).collect();
+    let table = ("subscriber", subscriber::COLUMNS);
+    let answering_now = select::<subscriber::Row>(tx, table, &["id"], &keys, BY_ID).await?;
 
     // Accounts, with all above them, in the order of the path.
     let mut ids: BTreeSet<Uuid> =
         named.accounts.iter().filter_map(|name| account_of(name, picture)).map(AccountId::uuid).collect();
     ids.extend(by_name.values().map(|domain| domain.account.uuid()));
     ids.extend(numbers.iter().map(|number| number.account.uuid()));
+    ids.extend(numbers.iter().filter_map(|number| number.hold).map(|hold| hold.account.uuid()));
+    ids.extend(answering_now.iter().map(|subscriber| subscriber.account.uuid()));
     ids.retain(|id| picture.account_by_id(AccountId::from_uuid(*id)).is_none());
     let keys: Vec<_> = ids.into_iter().map(|id| vec![id.into()]).collect();
     let found: Vec<(String,)> = select_keyed(tx, ("x.path", "account"), &["id"], &keys, BY_PATH).await?;
@@ -138,7 +145,6 @@ pub(super) async fn load<'a>(
         }
     }
     let mut subscribers = Vec::new();
-    let table = ("subscriber", subscriber::COLUMNS);
     subscribers.extend(select::<subscriber::Row>(tx, table, &["domain_id", "username"], &keys, &tail).await?);
     let mut keys = Vec::new();
     for (name, extension) in &named.extensions {
@@ -157,7 +163,7 @@ pub(super) async fn load<'a>(
         .filter(|subscriber| answering.contains(&(subscriber.domain, subscriber.username.as_str())))
         .map(|subscriber| SubscriberId::uuid(subscriber.id))
         .collect();
-    for subscriber in subscribers {
+    for subscriber in subscribers.into_iter().chain(answering_now) {
         picture.subscriber(subscriber);
     }
 

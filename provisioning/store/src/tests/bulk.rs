@@ -215,7 +215,10 @@ async fn a_refused_line_says_why_and_the_others_are_done() {
 {"kind":"account","account":"Customer 1","timezone":"UTC"}
 {"kind":"account","account":"New","accountKind":"customer"}
 {"kind":"domain","account":"Customer 1","domain":"c2.example"}
-{"kind":"site","account":"Customer 2","site":"x"}"#;
+{"kind":"site","account":"Customer 2","site":"x"}
+{"kind":"site","account":"Customer 1","site":"a\u0000b"}
+{"kind":"site","account":"Customer\u0000","site":"'; DROP TABLE account; --"}
+{"kind":"subscriber","domain":"c1.example","username":"a\u0000"}"#;
         let (job, results) = house.sent(&ctx, file).await;
         use RefusalCode::{Conflict, InUse, Invalid, NotFound, QuotaExceeded};
         let expected = [
@@ -236,9 +239,13 @@ async fn a_refused_line_says_why_and_the_others_are_done() {
             (14, Invalid, "currency"),
             (15, Invalid, "countryCode"),
             (16, NotFound, "account"),
+            (17, Invalid, "site"),
+            (18, NotFound, "account"),
+            (19, Invalid, "username"),
+            (19, QuotaExceeded, ""),
         ];
         assert_eq!(refusals(&results), expected);
-        assert_eq!((job.state, job.applied, job.refused), (JobState::Finished, 2, 14));
+        assert_eq!((job.state, job.applied, job.refused), (JobState::Finished, 2, 17));
         let reseller = house.store.account_get(&ctx, t.reseller.id).await.unwrap().unwrap();
         assert_eq!(reseller.subscriber_count, 3);
         let numbers = house.store.number_list(&ctx, None, PageRequest { first: 100, after: None }).await.unwrap();

@@ -4,6 +4,7 @@ use model::change::{EffectKind, RefusalCode, ResourceKind, ResourceRef, Resource
 use model::page::PageRequest;
 use model::time::Timestamp;
 use provisioning::port::AuditFilter;
+use testkit::clock::START;
 
 use super::*;
 
@@ -325,6 +326,12 @@ async fn a_dry_run_writes_nothing() {
         let site = Command::SiteCreate { account: t.customer.id, name: "Bare".to_owned() };
         let made = house.commit(&t.ctx, site).await.unwrap();
         let (bare, made) = (SiteId::from_uuid(made.plan.effects[0].resource.id), made.change);
+        let [bare_number, held_number] =
+            [number_create(t.customer.id, "+4397", None), number_create(t.customer.id, "+4396", None)];
+        let bare_number = NumberId::from_uuid(house.done(&t.ctx, bare_number).await);
+        let held_number = NumberId::from_uuid(house.done(&t.ctx, held_number).await);
+        let reserve = Command::NumberReserve { id: held_number, account: t.customer.id, until: START.plus_ms(1) };
+        house.done(&t.ctx, reserve).await;
         let before = fingerprint(&house.db).await;
         let commands = [
             account_create(t.reseller.id, AccountKind::Customer, "x"),
@@ -337,6 +344,8 @@ async fn a_dry_run_writes_nothing() {
             Command::SubscriberDelete { id: t.subscriber },
             number_create(t.customer.id, "+4399", None),
             Command::NumberAssign { id: t.number, subscriber: None },
+            Command::NumberReserve { id: bare_number, account: t.customer.id, until: START.plus_ms(1) },
+            Command::NumberRelease { id: held_number },
             trunk_create(t.reseller.id, "x", 9),
             token_issue(t.customer.id, "x", "audit:read"),
             Command::TokenRevoke { id: t.token },

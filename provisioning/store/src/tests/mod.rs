@@ -2,6 +2,8 @@
 
 mod bulk;
 mod changes;
+mod contention;
+mod numbers;
 mod ports;
 mod reversals;
 mod tenancy;

@@ -8,6 +8,7 @@ use model::id::ChangeId;
 use model::page::PageRequest;
 use provisioning::port::{AuditFilter, DirectoryEntry, DirectorySource as _};
 use serde_json::{Map, Value};
+use testkit::clock::START;
 use testkit::seeded::Random;
 
 use super::*;
@@ -19,7 +20,7 @@ const SEQUENCES: u64 = 6;
 /// As many in the long run.
 const SEQUENCES_SOAK: u64 = 200;
 
-fn revert(change: ChangeId) -> Command {
+pub(super) fn revert(change: ChangeId) -> Command {
     Command::ChangeRevert { change }
 }
 
@@ -205,7 +206,10 @@ async fn a_number_from_above_comes_back_and_what_is_done_above_is_not_told() {
         let taken = Command::NumberAssign { id: lent, subscriber: Some(bob) };
         let taken = house.commit(&t.ctx, taken).await.unwrap().change;
         let refused = told(house.commit(&customer, revert(removed)).await);
-        assert!(refused.contains("number +43720777 was changed since: subscriber by an account above"), "{refused}");
+        assert!(
+            refused.contains("number +43720777 was changed since: hold, subscriber by an account above"),
+            "{refused}"
+        );
         let refused = told(house.commit(&t.ctx, revert(removed)).await);
         assert!(refused.contains(&format!("subscriber by {taken} (number_assign)")), "{refused}");
         assert_eq!(assignee().await, Some(bob));
@@ -338,7 +342,7 @@ fn apply(state: &mut BTreeMap<String, Map<String, Value>>, effect: &Effect) {
 }
 
 /// Everything that there is, less what follows from other things.
-async fn present(house: &House) -> BTreeMap<String, Map<String, Value>> {
+pub(super) async fn present(house: &House) -> BTreeMap<String, Map<String, Value>> {
     let mut state = BTreeMap::new();
     let page = || PageRequest { first: 100, after: None };
     macro_rules! list {
@@ -380,7 +384,8 @@ fn random_command(random: &mut Random, t: &Tenant, state: &BTreeMap<String, Map<
     let (subscriber, number) = (SubscriberId::from_uuid(pick("subscriber")), NumberId::from_uuid(pick("number")));
     let n = random.below(4);
     let is_set = random.below(2) == 0;
-    match random.below(14) {
+    let until = START.plus_ms(86_400_000);
+    match random.below(16) {
         0 => domain_create(t.customer.id, &format!("d{n}.example")),
         1 => Command::DomainDelete { id: domain },
         2 => domain_update(domain, &format!("4{n}")),
@@ -400,6 +405,8 @@ fn random_command(random: &mut Random, t: &Tenant, state: &BTreeMap<String, Map<
         10 => number_create(t.customer.id, &format!("+4372100{n}"), is_set.then_some(subscriber)),
         11 => Command::NumberAssign { id: number, subscriber: is_set.then_some(subscriber) },
         12 => Command::NumberDelete { id: number },
+        13 => Command::NumberReserve { id: number, account: t.customer.id, until },
+        14 => Command::NumberRelease { id: number },
         _ => Command::AccountUpdate {
             id: t.customer.id,
             name: is_set.then(|| format!("Customer {n}")),
