@@ -224,6 +224,19 @@ impl OwnCluster {
         Self { started, port }
     }
 
+    /// As [`OwnCluster::start`], with what it commits on the disk, and the memory of a small server: for figures.
+    ///
+    /// # Panics
+    /// As [`OwnCluster::start`].
+    #[must_use]
+    pub fn durable(port: u16) -> Self {
+        let options = |dir: &Path| {
+            format!("-k {} -c listen_addresses=127.0.0.1 -c port={port} -c shared_buffers=512MB", dir.display())
+        };
+        let started = run(options).expect("figures need PostgreSQL (Debian: postgresql)");
+        Self { started, port }
+    }
+
     /// The URL of its one database.
     #[must_use]
     pub fn url(&self) -> String {

@@ -7,6 +7,7 @@
 #![expect(clippy::cast_precision_loss, reason = "figures are for people")]
 
 mod micro;
+mod provisioning;
 mod signalling;
 
 use std::io::Read as _;
@@ -15,10 +16,11 @@ use std::process::{ExitCode, Stdio};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tandem_e2e::ENGINES;
 use tandem_e2e::load::machine::{self, LOAD_CORE, Priority};
 
 /// Sections, in their order.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 8] = [
     ("index", "SIP messages indexed, with allocations"),
     ("journal", "call facts made durable"),
     ("rating", "calls rated in memory"),
@@ -26,6 +28,7 @@ const SECTIONS: [(&str, &str); 7] = [
     ("registrations", "registrations with digest, beside Kamailio"),
     ("media", "RTP relayed, beside rtpengine"),
     ("memory", "memory of a call that is up"),
+    ("provisioning", "provisioning with 100,000 subscribers of 5,000 customers: server and load on all cores"),
 ];
 
 /// Runs of each figure.
@@ -64,7 +67,12 @@ fn report(wanted: &[String]) -> ExitCode {
             "calls" => runtime.block_on(signalling::calls()),
             "registrations" => runtime.block_on(signalling::registrations()),
             "media" => runtime.block_on(signalling::media()),
-            _ => runtime.block_on(signalling::memory()),
+            "memory" => runtime.block_on(signalling::memory()),
+            _ => runtime.block_on(async {
+                for engine in ENGINES {
+                    provisioning::figures(engine).await;
+                }
+            }),
         }
     }
     ExitCode::SUCCESS
