@@ -6,6 +6,8 @@ use model::page::ReadError;
 
 /// The request is malformed, or names what cannot be.
 pub(crate) const BAD_REQUEST: &str = "BAD_REQUEST";
+/// It takes a token to ask for this.
+pub(crate) const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 /// A permission is missing.
 pub(crate) const FORBIDDEN: &str = "FORBIDDEN";
 /// The store is away; the same request may be repeated.

@@ -1,8 +1,10 @@
 //! GraphQL over HTTP (GraphQL Foundation, "GraphQL over HTTP", sections 4 to 6). GET runs queries alone, POST takes JSON
-//! alone: what a foreign page can make a browser send changes nothing. No batches.
+//! alone: what a foreign page can make a browser send changes nothing. No batches. Without a token a request is judged like
+//! any other, and answered from the schema of [`crate::stranger`].
 
 use api_http::body::{is_json, read};
-use api_http::limit::GRAPHQL_BODY_MAX;
+use api_http::limit::{GRAPHQL_BODY_MAX, SMALL_BODY_MAX};
+use api_http::problem::CHALLENGE;
 use api_http::route::GRAPHQL_PATH;
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{ExecutableDocument, OperationType};
@@ -11,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
-use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY};
+use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -19,15 +21,27 @@ use model::ctx::Ctx;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::document;
-use crate::error::BAD_REQUEST;
+use crate::error::{BAD_REQUEST, UNAUTHENTICATED};
 use crate::limit::DOCUMENT_MAX;
 use crate::schema::{GraphqlDeps, Schema, schema};
+use crate::{document, stranger};
 
 /// The router of the GraphQL path, for [`api_http::router`].
 pub fn graphql_router(deps: GraphqlDeps) -> Router {
-    Router::new().route(GRAPHQL_PATH, get(by_get).post(by_post)).with_state(schema(deps))
+    Router::new()
+        .route(GRAPHQL_PATH, get(by_get).post(by_post))
+        .with_state(Schemas { ours: schema(deps), strangers: stranger::schema() })
 }
+
+/// What callers with and without a token are answered from.
+#[derive(Clone)]
+struct Schemas {
+    ours: Schema,
+    strangers: stranger::Schema,
+}
+
+/// Who asks; none: a stranger.
+type Caller = Option<Extension<Ctx>>;
 
 /// The media type of the answer. With the old one, errors of a well-formed request have status 200 (section 6.4.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,8 +67,8 @@ struct GetParameters {
 }
 
 async fn by_get(
-    State(schema): State<Schema>,
-    Extension(ctx): Extension<Ctx>,
+    State(schemas): State<Schemas>,
+    caller: Caller,
     headers: HeaderMap,
     parameters: Result<Query<GetParameters>, QueryRejection>,
 ) -> Response {
@@ -72,29 +86,25 @@ async fn by_get(
         asked(Value::Object(whole))
     });
     match asked {
-        Ok(asked) => answer(&schema, ctx, asked, media, true).await,
+        Ok(asked) => answer(&schemas, caller, asked, media, true).await,
         Err(message) => failed(StatusCode::BAD_REQUEST, media, &message),
     }
 }
 
-async fn by_post(
-    State(schema): State<Schema>,
-    Extension(ctx): Extension<Ctx>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+async fn by_post(State(schemas): State<Schemas>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
     let Some(media) = negotiate(&headers) else { return not_acceptable() };
     if !is_json(&headers) {
         let message = "the content type is not application/json";
         return failed(StatusCode::UNSUPPORTED_MEDIA_TYPE, media, message);
     }
-    let bytes = match read(body, GRAPHQL_BODY_MAX).await {
+    let max = if caller.is_some() { GRAPHQL_BODY_MAX } else { SMALL_BODY_MAX };
+    let bytes = match read(body, max).await {
         Ok(bytes) => bytes,
         Err(problem) => return problem.into_response(),
     };
     let parsed = serde_json::from_slice(&bytes).map_err(|_| "the body is no JSON".to_owned());
     match parsed.and_then(asked) {
-        Ok(asked) => answer(&schema, ctx, asked, media, false).await,
+        Ok(asked) => answer(&schemas, caller, asked, media, false).await,
         Err(message) => failed(StatusCode::BAD_REQUEST, media, &message),
     }
 }
@@ -124,23 +134,31 @@ fn asked(whole: Value) -> Result<Asked, String> {
     Ok(Asked { query, operation_name, variables })
 }
 
-async fn answer(schema: &Schema, ctx: Ctx, asked: Asked, media: Media, by_get: bool) -> Response {
+async fn answer(schemas: &Schemas, caller: Caller, asked: Asked, media: Media, by_get: bool) -> Response {
+    let refused =
+        |message: String| request_error(media, json!([{ "message": message, "extensions": { "code": BAD_REQUEST } }]));
     let document = match judge(&asked) {
         Ok(document) => document,
-        Err(message) => {
-            return request_error(media, json!([{ "message": message, "extensions": { "code": BAD_REQUEST } }]));
-        }
+        Err(message) => return refused(message),
     };
-    let operation = document::operation(&document, asked.operation_name.as_deref());
-    if by_get && operation.is_ok_and(|operation| operation.ty != OperationType::Query) {
+    let operation = match document::operation(&document, asked.operation_name.as_deref()) {
+        Ok(operation) => operation,
+        Err(error) => return refused(error.to_string()),
+    };
+    if by_get && operation.ty != OperationType::Query {
         let mut response = failed(StatusCode::METHOD_NOT_ALLOWED, media, "GET runs queries alone; send it by POST");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    let mut request = Request::new(asked.query).variables(Variables::from_json(asked.variables)).data(ctx);
+    let is_for_strangers = caller.is_none() && stranger::is_for_strangers(&document, operation);
+    let mut request = Request::new(asked.query).variables(Variables::from_json(asked.variables));
     request.operation_name = asked.operation_name;
     request.set_parsed_query(document);
-    let response = schema.execute(request).await;
+    let response = match caller {
+        Some(Extension(ctx)) => schemas.ours.execute(request.data(ctx)).await,
+        None if is_for_strangers => schemas.strangers.execute(request).await,
+        None => return unauthenticated(media),
+    };
     // a request error happened before execution: it has no data and no path (section 6.4.2)
     let before = !response.errors.is_empty() && response.errors.iter().all(|error| error.path.is_empty());
     let refused = before && response.data == async_graphql::Value::Null;
@@ -185,6 +203,14 @@ fn request_error(media: Media, errors: Value) -> Response {
 
 fn failed(status: StatusCode, media: Media, message: &str) -> Response {
     respond(status, media, &json!({ "errors": [{ "message": message, "extensions": { "code": BAD_REQUEST } }] }))
+}
+
+fn unauthenticated(media: Media) -> Response {
+    let message = "without a token only __typename is answered; send Authorization: Bearer followed by a valid token";
+    let errors = json!([{ "message": message, "extensions": { "code": UNAUTHENTICATED } }]);
+    let mut response = respond(StatusCode::UNAUTHORIZED, media, &json!({ "errors": errors }));
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+    response
 }
 
 fn not_acceptable() -> Response {

@@ -3,7 +3,8 @@
 //! What it does: the schema over the ports of the four folders, global identifiers, connections, one payload for all
 //! mutations with plan, dry-run, idempotency and `userErrors`; GraphQL over HTTP with its own handler (the stock one
 //! fails a MUST of the specification and executes mutations from GET and from forms). What it never does: SQL, SIP,
-//! decisions; nothing without a token, introspection included.
+//! decisions; anything for a stranger but the name of the root type: introspection takes a
+//! token too.
 //!
 //! How to drive it: fill [`GraphqlDeps`], give [`graphql_router`] to [`api_http::router`]. [`sdl`] prints the schema; the
 //! committed copy is `schemas/graphql/schema.graphql`, kept true by a test (`UPDATE=1` rewrites it).
@@ -20,6 +21,7 @@ mod payload;
 mod query;
 mod scalar;
 mod schema;
+mod stranger;
 mod trunk_state;
 
 pub use handler::graphql_router;

@@ -9,6 +9,8 @@ pub const RECURSION_MAX: usize = 32;
 /// Cost of an operation: a field costs 1, a connection its page size times what is selected. Two full pages of the
 /// widest object fit.
 pub const COMPLEXITY_MAX: usize = 5_000;
+/// Nesting of fields for strangers: below `__type`, which knows nothing, there is nothing to nest.
+pub const STRANGER_DEPTH_MAX: usize = 5;
 /// Aliases of a document: an alias repeats a field, which is what floods are made of.
 pub const ALIASES_MAX: usize = 30;
 /// Directives at one place, and in a whole document: more has no meaning.
