@@ -23,21 +23,22 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{BAD_REQUEST, UNAUTHENTICATED};
 use crate::limit::DOCUMENT_MAX;
+use crate::page::{self, Page};
 use crate::schema::{GraphqlDeps, Schema, schema};
 use crate::{document, stranger};
 
 /// The router of the GraphQL path, for [`api_http::router`].
 pub fn graphql_router(deps: GraphqlDeps) -> Router {
-    Router::new()
-        .route(GRAPHQL_PATH, get(by_get).post(by_post))
-        .with_state(Schemas { ours: schema(deps), strangers: stranger::schema() })
+    let face = Face { ours: schema(deps), strangers: stranger::schema(), page: Page::new() };
+    Router::new().route(GRAPHQL_PATH, get(by_get).post(by_post)).merge(page::assets()).with_state(face)
 }
 
-/// What callers with and without a token are answered from.
+/// What callers, strangers and browsers are answered from.
 #[derive(Clone)]
-struct Schemas {
+struct Face {
     ours: Schema,
     strangers: stranger::Schema,
+    page: Page,
 }
 
 /// Who asks; none: a stranger.
@@ -67,11 +68,14 @@ struct GetParameters {
 }
 
 async fn by_get(
-    State(schemas): State<Schemas>,
+    State(face): State<Face>,
     caller: Caller,
     headers: HeaderMap,
     parameters: Result<Query<GetParameters>, QueryRejection>,
 ) -> Response {
+    if parameters.as_ref().is_ok_and(|Query(parameters)| parameters.query.is_none()) && wants_page(&headers) {
+        return face.page.response();
+    }
     let Some(media) = negotiate(&headers) else { return not_acceptable() };
     let asked = parameters.map_err(|rejection| rejection.body_text()).and_then(|Query(parameters)| {
         let map = |text: Option<String>, name: &str| match text {
@@ -86,12 +90,12 @@ async fn by_get(
         asked(Value::Object(whole))
     });
     match asked {
-        Ok(asked) => answer(&schemas, caller, asked, media, true).await,
+        Ok(asked) => answer(&face, caller, asked, media, true).await,
         Err(message) => failed(StatusCode::BAD_REQUEST, media, &message),
     }
 }
 
-async fn by_post(State(schemas): State<Schemas>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
+async fn by_post(State(face): State<Face>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
     let Some(media) = negotiate(&headers) else { return not_acceptable() };
     if !is_json(&headers) {
         let message = "the content type is not application/json";
@@ -104,7 +108,7 @@ async fn by_post(State(schemas): State<Schemas>, caller: Caller, headers: Header
     };
     let parsed = serde_json::from_slice(&bytes).map_err(|_| "the body is no JSON".to_owned());
     match parsed.and_then(asked) {
-        Ok(asked) => answer(&schemas, caller, asked, media, false).await,
+        Ok(asked) => answer(&face, caller, asked, media, false).await,
         Err(message) => failed(StatusCode::BAD_REQUEST, media, &message),
     }
 }
@@ -134,7 +138,7 @@ fn asked(whole: Value) -> Result<Asked, String> {
     Ok(Asked { query, operation_name, variables })
 }
 
-async fn answer(schemas: &Schemas, caller: Caller, asked: Asked, media: Media, by_get: bool) -> Response {
+async fn answer(face: &Face, caller: Caller, asked: Asked, media: Media, by_get: bool) -> Response {
     let refused =
         |message: String| request_error(media, json!([{ "message": message, "extensions": { "code": BAD_REQUEST } }]));
     let document = match judge(&asked) {
@@ -155,8 +159,8 @@ async fn answer(schemas: &Schemas, caller: Caller, asked: Asked, media: Media, b
     request.operation_name = asked.operation_name;
     request.set_parsed_query(document);
     let response = match caller {
-        Some(Extension(ctx)) => schemas.ours.execute(request.data(ctx)).await,
-        None if is_for_strangers => schemas.strangers.execute(request).await,
+        Some(Extension(ctx)) => face.ours.execute(request.data(ctx)).await,
+        None if is_for_strangers => face.strangers.execute(request).await,
         None => return unauthenticated(media),
     };
     // a request error happened before execution: it has no data and no path (section 6.4.2)
@@ -230,24 +234,28 @@ fn respond(status: StatusCode, media: Media, body: &Value) -> Response {
     response
 }
 
+/// The media types that the client takes, each with its weight, in its order; names in lower case.
+fn accepted(headers: &HeaderMap) -> impl Iterator<Item = (String, u32)> {
+    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    ranges.filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().filter(|media| !media.is_empty())?.to_ascii_lowercase();
+        Some((media, parts.find_map(|parameter| parameter.strip_prefix("q=")).map_or(1_000, weight)))
+    })
+}
+
 /// The media type that the client likes best; without a wish, JSON (section 6.1: legacy clients).
 fn negotiate(headers: &HeaderMap) -> Option<Media> {
     let mut best: Option<(u32, Media)> = None;
     let mut wished = false;
-    for range in headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')) {
-        let mut parts = range.split(';').map(str::trim);
-        let media = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
-            "" => continue,
-            "application/graphql-response+json" => Some(Media::GraphqlResponse),
-            "application/json" | "application/*" | "*/*" => Some(Media::Json),
-            _ => None,
-        };
+    for (media, weight) in accepted(headers) {
         wished = true;
-        let weight = parts.find_map(|parameter| parameter.strip_prefix("q=")).map_or(1_000, weight);
-        if let Some(media) = media
-            && weight > 0
-            && best.is_none_or(|(before, _)| weight > before)
-        {
+        let media = match media.as_str() {
+            "application/graphql-response+json" => Media::GraphqlResponse,
+            "application/json" | "application/*" | "*/*" => Media::Json,
+            _ => continue,
+        };
+        if weight > 0 && best.is_none_or(|(before, _)| weight > before) {
             best = Some((weight, media));
         }
     }
@@ -255,6 +263,21 @@ fn negotiate(headers: &HeaderMap) -> Option<Media> {
         Some((_, media)) => Some(media),
         None => (!wished).then_some(Media::Json),
     }
+}
+
+/// Whether HTML is liked better than any JSON, as browsers do when somebody opens the path.
+fn wants_page(headers: &HeaderMap) -> bool {
+    let (mut html, mut other) = (0, 0);
+    for (media, weight) in accepted(headers) {
+        match media.as_str() {
+            "text/html" => html = html.max(weight),
+            "application/graphql-response+json" | "application/json" | "application/*" | "*/*" => {
+                other = other.max(weight);
+            }
+            _ => {}
+        }
+    }
+    html > other
 }
 
 /// Thousandths of a quality value (RFC 9110, section 12.4.2); malformed ones count as none.

@@ -17,6 +17,7 @@ mod input;
 mod limit;
 mod mutation;
 mod object;
+mod page;
 mod payload;
 mod query;
 mod scalar;

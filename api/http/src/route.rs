@@ -12,6 +12,8 @@ use crate::{auth, billing_files, reports, shield};
 
 /// Where GraphQL is answered.
 pub const GRAPHQL_PATH: &str = "/graphql";
+/// What the GraphiQL page at [`GRAPHQL_PATH`] loads.
+pub const GRAPHQL_ASSET_PATH: &str = "/graphql/assets/{asset}";
 
 /// One route. A test walks the table: without a token 401 but where it is open, without the permission 403, a foreign
 /// object 404.
@@ -53,6 +55,7 @@ pub(crate) fn find(method: &Method, path: &str) -> Option<&'static Route> {
 pub const ROUTES: &[Route] = &[
     open(Method::GET, GRAPHQL_PATH),
     open(Method::POST, GRAPHQL_PATH),
+    open(Method::GET, GRAPHQL_ASSET_PATH),
     route(Method::GET, "/billing/streams", Permission::BillingRead),
     route(Method::GET, "/billing/streams/{stream}/files", Permission::BillingRead),
     route(Method::GET, "/billing/streams/{stream}/files/{sequence}", Permission::BillingRead),
