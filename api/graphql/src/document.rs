@@ -112,6 +112,22 @@ pub(crate) fn check_variables(operation: &OperationDefinition, values: &Value) -
     }
 }
 
+/// The values with the defaults of those that are left out (GraphQL, section 6.1.2). async-graphql 7 forgets them where
+/// `@skip` and `@include` ask.
+pub(crate) fn with_defaults(operation: &OperationDefinition, mut values: Value) -> Value {
+    if values.is_null() {
+        values = Value::Object(serde_json::Map::new());
+    }
+    let Some(map) = values.as_object_mut() else { return values };
+    for definition in &operation.variable_definitions {
+        if let Some(default) = &definition.node.default_value {
+            let name = definition.node.name.node.to_string();
+            map.entry(name).or_insert_with(|| default.node.clone().into_json().unwrap_or_default());
+        }
+    }
+    values
+}
+
 /// Counts of the text as it is written.
 #[derive(Default)]
 struct Written {

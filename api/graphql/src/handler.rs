@@ -154,8 +154,9 @@ async fn answer(face: &Face, caller: Caller, asked: Asked, media: Media, by_get:
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
+    let variables = Variables::from_json(document::with_defaults(operation, asked.variables));
     let is_for_strangers = caller.is_none() && stranger::is_for_strangers(&document, operation);
-    let mut request = Request::new(asked.query).variables(Variables::from_json(asked.variables));
+    let mut request = Request::new(asked.query).variables(variables);
     request.operation_name = asked.operation_name;
     request.set_parsed_query(document);
     let response = match caller {
