@@ -31,6 +31,8 @@ pub(crate) enum DocumentError {
     IntrospectionNested,
     #[error("a mutation has one root field: what a second one found after a failure could not be told")]
     RootFields,
+    #[error("a subscription has one root field")]
+    SubscriptionFields,
     #[error("there is no operation of that name")]
     NoOperation,
     #[error("the document has several operations; say which by operationName")]
@@ -75,6 +77,9 @@ pub(crate) fn check(document: &ExecutableDocument) -> Result<(), DocumentError> 
         // after `size`, which has refused cycles
         if operation.node.ty == OperationType::Mutation && root_fields(document, set) > 1 {
             return Err(DocumentError::RootFields);
+        }
+        if operation.node.ty == OperationType::Subscription && root_fields(document, set) > 1 {
+            return Err(DocumentError::SubscriptionFields);
         }
     }
     Ok(())

@@ -10,6 +10,8 @@ pub(crate) const BAD_REQUEST: &str = "BAD_REQUEST";
 pub(crate) const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 /// A permission is missing.
 pub(crate) const FORBIDDEN: &str = "FORBIDDEN";
+/// A subscriber does not keep up.
+pub(crate) const SLOW_CONSUMER: &str = "SLOW_CONSUMER";
 /// The store is away; the same request may be repeated.
 pub(crate) const UNAVAILABLE: &str = "UNAVAILABLE";
 /// A defect of ours.

@@ -1,36 +1,42 @@
 //! GraphQL over HTTP (GraphQL Foundation, "GraphQL over HTTP", sections 4 to 6). GET runs queries alone, POST takes JSON
 //! alone: what a foreign page can make a browser send changes nothing. No batches. Without a token a request is judged like
-//! any other, and answered from the schema of [`crate::stranger`].
+//! any other, and answered from the schema of [`crate::stranger`]. Subscriptions are answered in events, see
+//! [`crate::stream`].
 
+use api_http::bearer;
 use api_http::body::{is_json, read};
 use api_http::limit::{GRAPHQL_BODY_MAX, SMALL_BODY_MAX};
 use api_http::problem::CHALLENGE;
-use api_http::route::GRAPHQL_PATH;
-use async_graphql::parser::parse_query;
-use async_graphql::parser::types::{ExecutableDocument, OperationType};
-use async_graphql::{Request, Variables};
+use api_http::problem::Problem;
+use api_http::route::{GRAPHQL_PATH, GRAPHQL_WS_PATH};
+use async_graphql::parser::types::OperationType;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Extension, Query, State};
 use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use model::ctx::Ctx;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::error::{BAD_REQUEST, UNAUTHENTICATED};
-use crate::limit::DOCUMENT_MAX;
+use crate::error::UNAUTHENTICATED;
 use crate::page::{self, Page};
+use crate::request::{Asked, Runnable, Written, coded};
 use crate::schema::{GraphqlDeps, Schema, schema};
-use crate::{document, stranger};
+use crate::stranger;
+use crate::stream::{self, Streams};
 
 /// The router of the GraphQL path, for [`api_http::router`].
 pub fn graphql_router(deps: GraphqlDeps) -> Router {
-    let face = Face { ours: schema(deps), strangers: stranger::schema(), page: Page::new() };
-    Router::new().route(GRAPHQL_PATH, get(by_get).post(by_post)).merge(page::assets()).with_state(face)
+    let ours = schema(deps.clone());
+    let streams = Streams::new(&deps, ours.clone());
+    let face = Face { ours, strangers: stranger::schema(), page: Page::new(), streams };
+    let paths = Router::new().route(GRAPHQL_PATH, get(by_get).post(by_post)).route(GRAPHQL_WS_PATH, get(by_websocket));
+    paths.merge(page::assets()).with_state(face)
 }
 
 /// What callers, strangers and browsers are answered from.
@@ -39,6 +45,7 @@ struct Face {
     ours: Schema,
     strangers: stranger::Schema,
     page: Page,
+    streams: Streams,
 }
 
 /// Who asks; none: a stranger.
@@ -49,13 +56,7 @@ type Caller = Option<Extension<Ctx>>;
 enum Media {
     Json,
     GraphqlResponse,
-}
-
-/// What a client asks for, taken from query or body.
-struct Asked {
-    query: String,
-    operation_name: Option<String>,
-    variables: Value,
+    EventStream,
 }
 
 #[derive(Deserialize)]
@@ -87,15 +88,42 @@ async fn by_get(
         whole.insert("operationName".to_owned(), parameters.operation_name.map_or(Value::Null, Value::String));
         whole.insert("variables".to_owned(), map(parameters.variables, "variables")?);
         whole.insert("extensions".to_owned(), map(parameters.extensions, "extensions")?);
-        asked(Value::Object(whole))
+        Asked::of(Value::Object(whole))
     });
-    match asked {
-        Ok(asked) => answer(&face, caller, asked, media, true).await,
-        Err(message) => failed(StatusCode::BAD_REQUEST, media, &message),
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(message) => return failed(StatusCode::BAD_REQUEST, media, &message),
+    };
+    match asked.judge() {
+        Err(message) => request_error(media, json!([coded(&message)])),
+        Ok(runnable) if runnable.operation != OperationType::Query => {
+            let mut response = failed(StatusCode::METHOD_NOT_ALLOWED, media, "GET runs queries alone; send it by POST");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            response
+        }
+        Ok(runnable) => answer(&face, caller, runnable, media).await,
     }
 }
 
-async fn by_post(State(face): State<Face>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
+async fn by_websocket(
+    State(face): State<Face>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    match bearer(&headers) {
+        Ok(token) => stream::upgrade(face.streams, upgrade, token.map(str::to_owned), stream::origin(&extensions)),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn by_post(
+    State(face): State<Face>,
+    caller: Caller,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: Body,
+) -> Response {
     let Some(media) = negotiate(&headers) else { return not_acceptable() };
     if !is_json(&headers) {
         let message = "the content type is not application/json";
@@ -107,107 +135,56 @@ async fn by_post(State(face): State<Face>, caller: Caller, headers: HeaderMap, b
         Err(problem) => return problem.into_response(),
     };
     let parsed = serde_json::from_slice(&bytes).map_err(|_| "the body is no JSON".to_owned());
-    match parsed.and_then(asked) {
-        Ok(asked) => answer(&face, caller, asked, media, false).await,
-        Err(message) => failed(StatusCode::BAD_REQUEST, media, &message),
+    let asked = match parsed.and_then(Asked::of) {
+        Ok(asked) => asked,
+        Err(message) => return failed(StatusCode::BAD_REQUEST, media, &message),
+    };
+    match asked.judge() {
+        Err(message) => request_error(media, json!([coded(&message)])),
+        Ok(runnable) if media == Media::EventStream && runnable.operation == OperationType::Subscription => {
+            in_events(&face, &headers, &extensions, runnable).await
+        }
+        Ok(runnable) => answer(&face, caller, runnable, media).await,
     }
 }
 
-/// The parameters (section 5.1): types are checked, null counts as left out, unknown ones are ignored.
-fn asked(whole: Value) -> Result<Asked, String> {
-    let Value::Object(mut whole) = whole else {
-        return Err("the body is no JSON object; batches are not taken".to_owned());
+/// A subscription. The door has let the token through; from now on the stream looks at it.
+async fn in_events(face: &Face, headers: &HeaderMap, extensions: &Extensions, runnable: Runnable) -> Response {
+    let token = match bearer(headers) {
+        Ok(Some(token)) => token.to_owned(),
+        Ok(None) => return unauthenticated(Media::Json),
+        Err(problem) => return problem.into_response(),
     };
-    let mut take = |name: &str| whole.remove(name).unwrap_or_default();
-    let Value::String(query) = take("query") else { return Err("query is missing or no string".to_owned()) };
-    let operation_name = match take("operationName") {
-        Value::Null => None,
-        Value::String(name) => Some(name),
-        _ => return Err("operationName is no string".to_owned()),
-    };
-    let variables = take("variables");
-    if !matches!(variables, Value::Null | Value::Object(_)) {
-        return Err("variables is no map".to_owned());
+    match face.streams.pass(token, stream::origin(extensions)).await {
+        Ok(Some(pass)) => stream::answer_in_events(&face.streams, pass, runnable).await,
+        Ok(None) => Problem::unauthenticated(true).into_response(),
+        Err(error) => Problem::from(error).into_response(),
     }
-    if !matches!(take("extensions"), Value::Null | Value::Object(_)) {
-        return Err("extensions is no map".to_owned());
-    }
-    if query.len() > DOCUMENT_MAX {
-        return Err(format!("the document has more than {DOCUMENT_MAX} octets; put values into variables"));
-    }
-    Ok(Asked { query, operation_name, variables })
 }
 
-async fn answer(face: &Face, caller: Caller, asked: Asked, media: Media, by_get: bool) -> Response {
-    let refused =
-        |message: String| request_error(media, json!([{ "message": message, "extensions": { "code": BAD_REQUEST } }]));
-    let document = match judge(&asked) {
-        Ok(document) => document,
-        Err(message) => return refused(message),
-    };
-    let operation = match document::operation(&document, asked.operation_name.as_deref()) {
-        Ok(operation) => operation,
-        Err(error) => return refused(error.to_string()),
-    };
-    if by_get && operation.ty != OperationType::Query {
-        let mut response = failed(StatusCode::METHOD_NOT_ALLOWED, media, "GET runs queries alone; send it by POST");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return response;
-    }
-    let variables = Variables::from_json(document::with_defaults(operation, asked.variables));
-    let is_for_strangers = caller.is_none() && stranger::is_for_strangers(&document, operation);
-    let mut request = Request::new(asked.query).variables(variables);
-    request.operation_name = asked.operation_name;
-    request.set_parsed_query(document);
+async fn answer(face: &Face, caller: Caller, runnable: Runnable, media: Media) -> Response {
     let response = match caller {
-        Some(Extension(ctx)) => face.ours.execute(request.data(ctx)).await,
-        None if is_for_strangers => face.strangers.execute(request).await,
+        Some(Extension(ctx)) => {
+            if runnable.operation == OperationType::Subscription {
+                let message = "a subscription is a stream: accept text/event-stream, or use WebSocket at /graphql/ws";
+                return failed(StatusCode::NOT_ACCEPTABLE, media, message);
+            }
+            face.ours.execute(runnable.request.data(ctx)).await
+        }
+        None if runnable.is_for_strangers => face.strangers.execute(runnable.request).await,
         None => return unauthenticated(media),
     };
-    // a request error happened before execution: it has no data and no path (section 6.4.2)
-    let before = !response.errors.is_empty() && response.errors.iter().all(|error| error.path.is_empty());
-    let refused = before && response.data == async_graphql::Value::Null;
-    let mut whole = serde_json::to_value(&response).unwrap_or_default();
-    let mut errors = whole.get_mut("errors").map(Value::take).unwrap_or_default();
-    for error in errors.as_array_mut().into_iter().flatten() {
-        complete(error);
-    }
-    if refused {
-        return request_error(media, errors);
-    }
-    let mut body = json!({ "data": whole.get_mut("data").map(Value::take).unwrap_or_default() });
-    if let (Some(body), false) = (body.as_object_mut(), errors.is_null()) {
-        body.insert("errors".to_owned(), errors);
-    }
-    respond(StatusCode::OK, media, &body)
-}
-
-/// Parses, and refuses what is too large before anybody walks it.
-fn judge(asked: &Asked) -> Result<ExecutableDocument, String> {
-    let document = parse_query(&asked.query).map_err(|error| error.to_string())?;
-    document::check(&document).map_err(|error| error.to_string())?;
-    let operation =
-        document::operation(&document, asked.operation_name.as_deref()).map_err(|error| error.to_string())?;
-    document::check_variables(operation, &asked.variables).map_err(|error| error.to_string())?;
-    Ok(document)
-}
-
-/// An error of parsing, validation or coercion has no code of its own: the request is to blame.
-fn complete(error: &mut Value) {
-    let Some(error) = error.as_object_mut() else { return };
-    let extensions = error.entry("extensions").or_insert_with(|| json!({}));
-    if let Some(extensions) = extensions.as_object_mut() {
-        extensions.entry("code").or_insert_with(|| Value::from(BAD_REQUEST));
-    }
+    let Written { body, is_refusal } = Written::of(&response);
+    if is_refusal { request_error(media, body["errors"].clone()) } else { respond(StatusCode::OK, media, &body) }
 }
 
 fn request_error(media: Media, errors: Value) -> Response {
-    let status = if media == Media::Json { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    let status = if media == Media::GraphqlResponse { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     respond(status, media, &json!({ "errors": errors }))
 }
 
 fn failed(status: StatusCode, media: Media, message: &str) -> Response {
-    respond(status, media, &json!({ "errors": [{ "message": message, "extensions": { "code": BAD_REQUEST } }] }))
+    respond(status, media, &json!({ "errors": [coded(message)] }))
 }
 
 fn unauthenticated(media: Media) -> Response {
@@ -219,15 +196,18 @@ fn unauthenticated(media: Media) -> Response {
 }
 
 fn not_acceptable() -> Response {
-    let message = "accept application/graphql-response+json or application/json";
+    let message = "accept application/graphql-response+json, application/json or text/event-stream";
     failed(StatusCode::NOT_ACCEPTABLE, Media::Json, message)
 }
 
 fn respond(status: StatusCode, media: Media, body: &Value) -> Response {
+    if media == Media::EventStream && status == StatusCode::OK {
+        return stream::events(body);
+    }
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     let content_type = match media {
-        Media::Json => "application/json; charset=utf-8",
+        Media::Json | Media::EventStream => "application/json; charset=utf-8",
         Media::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
     };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -254,6 +234,7 @@ fn negotiate(headers: &HeaderMap) -> Option<Media> {
         let media = match media.as_str() {
             "application/graphql-response+json" => Media::GraphqlResponse,
             "application/json" | "application/*" | "*/*" => Media::Json,
+            "text/event-stream" => Media::EventStream,
             _ => continue,
         };
         if weight > 0 && best.is_none_or(|(before, _)| weight > before) {

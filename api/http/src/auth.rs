@@ -85,8 +85,11 @@ fn is_open(request: &Request) -> bool {
     route.is_some_and(|route| route.access == Access::Open)
 }
 
-/// None: the request carries no token, which is no error yet.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+/// The token of a request; none: it carries none, which is no error yet.
+///
+/// # Errors
+/// 401 when the field is malformed or there twice.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let Some(field) = fields.next() else { return Ok(None) };
     let invalid = || Problem::unauthenticated(true);

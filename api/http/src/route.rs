@@ -12,6 +12,8 @@ use crate::{auth, billing_files, reports, shield};
 
 /// Where GraphQL is answered.
 pub const GRAPHQL_PATH: &str = "/graphql";
+/// Where GraphQL is spoken over WebSocket. The upgrade is for strangers too: the token may come in the first message.
+pub const GRAPHQL_WS_PATH: &str = "/graphql/ws";
 /// What the GraphiQL page at [`GRAPHQL_PATH`] loads.
 pub const GRAPHQL_ASSET_PATH: &str = "/graphql/assets/{asset}";
 
@@ -55,6 +57,7 @@ pub(crate) fn find(method: &Method, path: &str) -> Option<&'static Route> {
 pub const ROUTES: &[Route] = &[
     open(Method::GET, GRAPHQL_PATH),
     open(Method::POST, GRAPHQL_PATH),
+    open(Method::GET, GRAPHQL_WS_PATH),
     open(Method::GET, GRAPHQL_ASSET_PATH),
     route(Method::GET, "/billing/streams", Permission::BillingRead),
     route(Method::GET, "/billing/streams/{stream}/files", Permission::BillingRead),

@@ -10,7 +10,7 @@ mod support;
 use std::sync::atomic::Ordering;
 
 use api_http::limit::REQUESTS_PER_ACCOUNT_MAX;
-use api_http::route::{Access, GRAPHQL_ASSET_PATH, GRAPHQL_PATH, ROUTES, Route};
+use api_http::route::{Access, GRAPHQL_ASSET_PATH, GRAPHQL_PATH, GRAPHQL_WS_PATH, ROUTES, Route};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
@@ -49,7 +49,7 @@ fn call(route: &Route, token: Option<&str>) -> axum::http::Request<Body> {
 async fn each_route_is_walked_by_four_callers() {
     let face = face();
     let open: Vec<_> = ROUTES.iter().filter(|route| route.access == Access::Open).map(|route| route.path).collect();
-    assert_eq!(open, [GRAPHQL_PATH, GRAPHQL_PATH, GRAPHQL_ASSET_PATH]);
+    assert_eq!(open, [GRAPHQL_PATH, GRAPHQL_PATH, GRAPHQL_WS_PATH, GRAPHQL_ASSET_PATH]);
     for route in ROUTES {
         let Access::Needs(permission) = route.access else { continue };
         let name = format!("{} {}", route.method, route.path);
