@@ -47,6 +47,8 @@ pub const KEEPALIVE_PERIOD: Duration = Duration::from_secs(15);
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to answer the close of its WebSocket.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Results of a stream's subscriptions that wait to be sent: one of each.
+pub const RESULTS_MAX: usize = SUBSCRIPTIONS_MAX;
 /// Results that are sent under one look at the token.
 pub const BATCH_MAX: usize = 64;
 /// Octets of a message of a client: a document and small variables.

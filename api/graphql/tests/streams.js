@@ -124,6 +124,21 @@ seen.tooMany = (await talk([init, ...many, { type: 'ping' }], { then: close })).
 const again = [init, subscribe(), { type: 'complete', id: '1' }, subscribe(), { type: 'ping' }];
 seen.idAgain = (await talk(again, { then: close })).code;
 
+// Who takes nothing holds up nobody else.
+const wide = `subscription { changes { ${[...Array(29)].map((_, n) => `a${n}: hash`).join(' ')} } }`;
+const deaf = talk([init, ...[...Array(16)].map((_, n) => subscribe(String(n), wide)), { type: 'ping' }], {
+  then: async (socket) => {
+    socket._socket.pause();
+    for (let round = 0; round < 50; round += 1) {
+      const told = mine.got.length;
+      await hand('/commit/owner/8');
+      await until(() => mine.got.length === told + 8);
+    }
+    socket.terminate();
+  },
+});
+seen.deaf = (await deaf).code;
+
 // Who does not keep up is ended, and told why.
 seen.slow = await talk([init, subscribe(), { type: 'ping' }], {
   then: async (socket) => {

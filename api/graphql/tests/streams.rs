@@ -78,6 +78,7 @@ async fn subscribers_are_told_what_is_theirs_until_their_token_ends() {
     assert_eq!(seen["codes"], codes);
     assert_eq!((&seen["tooMany"], &seen["idAgain"]), (&json!(["16"]), &json!(1000)));
 
+    assert_eq!(seen["deaf"], 1006);
     assert_eq!(seen["slow"], json!([1008, 1008, "SLOW_CONSUMER"]));
     let ended = json!({ "code": 4401, "reason": "the token has expired, was revoked, or may do something else now", "told": 0 });
     assert_eq!(seen["revoked"], ended);

@@ -9,23 +9,25 @@ mod ws;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api_http::{Share, Shares};
 use async_graphql::Response;
-use futures::stream::{AbortHandle, BoxStream, SelectAll, abortable};
 use futures::{FutureExt, StreamExt};
 use model::ctx::Ctx;
 use model::id::AccountId;
 use model::page::ReadError;
 use serde_json::Value;
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use self::pass::Gate;
 use crate::error::SLOW_CONSUMER;
-use crate::limit::{BATCH_MAX, STRANGER_STREAMS_MAX, STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX};
+use crate::limit::{BATCH_MAX, RESULTS_MAX, STRANGER_STREAMS_MAX, STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX};
 use crate::request::{Runnable, Written};
 use crate::schema::{GraphqlDeps, Schema};
 use crate::subscription::Begun;
@@ -102,15 +104,22 @@ enum Start {
 /// A result, or the end, of the subscription with a serial number: an identifier may be used again.
 type Item = (u64, Option<Response>);
 
-/// The running subscriptions of one stream.
-#[derive(Default)]
+/// The running subscriptions of one stream, each in a task of its own: a stream that waits for its client must not leave
+/// them half-way in a read, with a connection to the store in their hands.
 struct Running {
-    streams: SelectAll<BoxStream<'static, Item>>,
+    results: Receiver<Item>,
+    sender: Sender<Item>,
+    tasks: JoinSet<()>,
     open: HashMap<String, (u64, AbortHandle)>,
     serial: u64,
 }
 
 impl Running {
+    fn new() -> Self {
+        let (sender, results) = mpsc::channel(RESULTS_MAX);
+        Self { results, sender, tasks: JoinSet::new(), open: HashMap::new(), serial: 0 }
+    }
+
     /// Starts one, and waits until it has begun: what is committed after that is told.
     async fn start(&mut self, schema: &Schema, ctx: Ctx, id: String, runnable: Runnable) -> Start {
         let (begun, has_begun) = oneshot::channel();
@@ -128,11 +137,23 @@ impl Running {
             }
         }
         self.serial += 1;
-        let serial = self.serial;
-        let results = futures::stream::iter(first).chain(stream).map(move |result| (serial, Some(result)));
-        let (results, handle) = abortable(results.chain(futures::stream::iter([(serial, None)])));
+        let (serial, sender) = (self.serial, self.sender.clone());
+        let mut results = futures::stream::iter(first).chain(stream);
+        // those that have ended
+        while self.tasks.try_join_next().is_some() {}
+        let handle = self.tasks.spawn(async move {
+            let told = AssertUnwindSafe(async {
+                while let Some(result) = results.next().await {
+                    // an error means that the stream ends
+                    let _ = sender.send((serial, Some(result))).await;
+                }
+            });
+            if told.catch_unwind().await.is_err() {
+                tracing::error!("a subscription panicked");
+            }
+            let _ = sender.send((serial, None)).await;
+        });
         self.open.insert(id, (serial, handle));
-        self.streams.push(results.boxed());
         Start::Runs
     }
 
@@ -143,12 +164,13 @@ impl Running {
         }
     }
 
-    /// What is there to tell, at least one and at most [`BATCH_MAX`]. It may be dropped while it waits.
+    /// What is there to tell, at most [`BATCH_MAX`]. It may be dropped while it waits.
     async fn next(&mut self) -> Vec<Event> {
-        let Some(first) = self.streams.next().await else { return std::future::pending().await };
+        // it never ends: a sender is kept here
+        let Some(first) = self.results.recv().await else { return Vec::new() };
         let mut batch: Vec<_> = self.event(first).into_iter().collect();
         while batch.len() < BATCH_MAX
-            && let Some(Some(item)) = self.streams.next().now_or_never()
+            && let Ok(item) = self.results.try_recv()
         {
             batch.extend(self.event(item));
         }

@@ -51,7 +51,7 @@ pub(crate) async fn answer_in_events(streams: &Streams, pass: Pass, runnable: Ru
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "streams-busy", detail, remedy);
         return problem.retry_after_s(10).into_response();
     };
-    let mut running = Running::default();
+    let mut running = Running::new();
     match running.start(&streams.schema, pass.ctx().clone(), String::new(), runnable).await {
         Start::Refused(errors) => return events(&json!({ "errors": errors })),
         Start::Runs => {}

@@ -106,7 +106,7 @@ async fn serve(
         Err(_) => return End::INIT_LATE,
     };
     drop(stranger);
-    let mut session = Session { streams, socket, pass, running: Running::default(), is_heard: true };
+    let mut session = Session { streams, socket, pass, running: Running::new(), is_heard: true };
     let end = session.run().await.err().unwrap_or(End::GONE);
     tracing::info!(code = end.0, reason = &*end.1, actor = session.pass.ctx().actor.name, "a WebSocket ended");
     drop::<Place>(place);

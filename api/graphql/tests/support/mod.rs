@@ -29,7 +29,7 @@ use tandem_graphql::{
     ChangeFeed, ChangeNotice, GraphqlDeps, TrunkRegistrationState, TrunkState, TrunkStates, graphql_router,
 };
 use testkit::{CountingIds, ManualClock};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use uuid::Uuid;
 
 use self::http::{Billing, Face, Pipeline, Reports, Tokens, account, face_with, owner, page, request, send, visible};
@@ -110,6 +110,8 @@ impl provisioning::port::Queries for Provisioning {
         nothing!(r)
     }
     async fn audit_get(&self, ctx: &Ctx, change: ChangeId) -> Result<Option<AuditEntry>, ReadError> {
+        let _connection = self.0.connection.acquire().await.unwrap();
+        tokio::task::yield_now().await;
         Ok(self.0.entry(change).filter(|entry| ctx.scope.contains(&entry.path)))
     }
     async fn audit_list(&self, _: &Ctx, _: AuditFilter, r: PageRequest) -> Result<Page<AuditEntry>, ReadError> {
@@ -136,6 +138,8 @@ fn entry(sequence: i64, change: ChangeId, path: AccountPath) -> AuditEntry {
 pub struct Feed {
     pub told: broadcast::Sender<ChangeNotice>,
     pub paths: Mutex<Vec<AccountPath>>,
+    /// The only one to the store: who holds it while waiting for something else stops everybody.
+    pub connection: Semaphore,
 }
 
 /// Changes that a subscriber may be behind.
@@ -143,7 +147,7 @@ pub const KEPT: usize = 64;
 
 impl Default for Feed {
     fn default() -> Self {
-        Self { told: broadcast::Sender::new(KEPT), paths: Mutex::default() }
+        Self { told: broadcast::Sender::new(KEPT), paths: Mutex::default(), connection: Semaphore::new(1) }
     }
 }
 
