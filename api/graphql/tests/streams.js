@@ -52,8 +52,8 @@ function listenInEvents() {
 }
 
 const sequences = (got) => got.map((result) => Number(result.data.changes.sequence));
-const until = async (condition) => {
-  for (const end = Date.now() + 20000; !condition();) {
+const until = async (condition, bound = 20000) => {
+  for (const end = Date.now() + bound; !condition();) {
     if (Date.now() > end) throw new Error(`not within the bound: ${condition}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
@@ -124,7 +124,7 @@ seen.tooMany = (await talk([init, ...many, { type: 'ping' }], { then: close })).
 const again = [init, subscribe(), { type: 'complete', id: '1' }, subscribe(), { type: 'ping' }];
 seen.idAgain = (await talk(again, { then: close })).code;
 
-// Who takes nothing holds up nobody else.
+// Who takes nothing holds up nobody else, not even for the ten seconds after which it is ended.
 const wide = `subscription { changes { ${[...Array(29)].map((_, n) => `a${n}: hash`).join(' ')} } }`;
 const deaf = talk([init, ...[...Array(16)].map((_, n) => subscribe(String(n), wide)), { type: 'ping' }], {
   then: async (socket) => {
@@ -132,7 +132,7 @@ const deaf = talk([init, ...[...Array(16)].map((_, n) => subscribe(String(n), wi
     for (let round = 0; round < 50; round += 1) {
       const told = mine.got.length;
       await hand('/commit/owner/8');
-      await until(() => mine.got.length === told + 8);
+      await until(() => mine.got.length === told + 8, 6000);
     }
     socket.terminate();
   },
