@@ -112,7 +112,7 @@ async fn by_websocket(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     match bearer(&headers) {
-        Ok(token) => stream::upgrade(face.streams, upgrade, token.map(str::to_owned), stream::origin(&extensions)),
+        Ok(token) => stream::upgrade(face.streams, upgrade, token.map(str::to_owned), &extensions),
         Err(problem) => problem.into_response(),
     }
 }

@@ -34,6 +34,6 @@ pub use auth::bearer;
 pub use commit::commit;
 pub use deps::HttpDeps;
 pub use route::router;
-pub use server::{serve, serve_tls};
+pub use server::{Held, serve, serve_tls};
 pub use share::{Share, Shares};
 pub use tls::{Tls, TlsError, TlsIdentity};

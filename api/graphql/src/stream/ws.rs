@@ -4,16 +4,17 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use api_http::Held;
 use api_http::problem::Problem;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::http::StatusCode;
+use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::pass::{Pass, Standing};
+use super::pass::{Pass, Standing, origin};
 use super::{Event, Place, Running, Start, Streams, ticks};
 use crate::limit::{
     CLOSE_TIMEOUT, INIT_TIMEOUT, KEEPALIVE_PERIOD, MESSAGE_MAX, RECHECK_PERIOD, SEND_TIMEOUT, SUBSCRIPTION_ID_MAX,
@@ -56,8 +57,15 @@ enum FromClient {
 }
 
 /// Takes the connection over. `token` came with the request, and was good.
-pub(crate) fn upgrade(streams: Streams, upgrade: WebSocketUpgrade, token: Option<String>, from: IpAddr) -> Response {
-    let Ok(stranger) = streams.strangers.clone().try_acquire_owned() else {
+pub(crate) fn upgrade(
+    streams: Streams,
+    upgrade: WebSocketUpgrade,
+    token: Option<String>,
+    extensions: &Extensions,
+) -> Response {
+    let (from, held) = (origin(extensions), extensions.get::<Held>().cloned());
+    let stranger = token.is_none().then(|| streams.strangers.clone().try_acquire_owned()).transpose();
+    let Ok(stranger) = stranger else {
         let detail = "as many connections as may have not said who they are";
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overload", detail, "try again later");
         return problem.retry_after_s(1).into_response();
@@ -71,6 +79,7 @@ pub(crate) fn upgrade(streams: Streams, upgrade: WebSocketUpgrade, token: Option
             End::NO_PROTOCOL
         };
         close(&mut socket, code, reason.into_owned()).await;
+        drop(held);
     })
 }
 
@@ -94,7 +103,7 @@ async fn serve(
     socket: &mut WebSocket,
     token: Option<String>,
     from: IpAddr,
-    stranger: OwnedSemaphorePermit,
+    stranger: Option<OwnedSemaphorePermit>,
 ) -> End {
     let introduced = tokio::select! {
         () = streams.stopped() => return End::STOPPING,
