@@ -49,7 +49,7 @@ pub(crate) fn filter<K: FromStr>(kind: ResourceKind, field: &'static str, id: Op
 /// An identifier of a kind.
 pub(crate) fn required<K: FromStr>(kind: ResourceKind, field: &'static str, id: &ID) -> Result<K> {
     global_id::key(kind, id).ok_or_else(|| {
-        let message = format!("this is no identifier of a {}; send one that a query gave", kind.as_str());
+        let message = format!("this identifies no {}; send an identifier that a query gave", kind.as_str());
         error::read(ReadError::Invalid { field, message })
     })
 }

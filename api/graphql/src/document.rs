@@ -31,6 +31,8 @@ pub(crate) enum DocumentError {
     IntrospectionNested,
     #[error("a mutation has one root field: what a second one found after a failure could not be told")]
     RootFields,
+    #[error("a subscription has one root field")]
+    SubscriptionFields,
     #[error("there is no operation of that name")]
     NoOperation,
     #[error("the document has several operations; say which by operationName")]
@@ -76,6 +78,9 @@ pub(crate) fn check(document: &ExecutableDocument) -> Result<(), DocumentError> 
         if operation.node.ty == OperationType::Mutation && root_fields(document, set) > 1 {
             return Err(DocumentError::RootFields);
         }
+        if operation.node.ty == OperationType::Subscription && root_fields(document, set) > 1 {
+            return Err(DocumentError::SubscriptionFields);
+        }
     }
     Ok(())
 }
@@ -110,6 +115,22 @@ pub(crate) fn check_variables(operation: &OperationDefinition, values: &Value) -
         Some(definition) => Err(DocumentError::VariableMissing(definition.node.name.node.to_string())),
         None => Ok(()),
     }
+}
+
+/// The values with the defaults of those that are left out (GraphQL, section 6.1.2). async-graphql 7 forgets them where
+/// `@skip` and `@include` ask.
+pub(crate) fn with_defaults(operation: &OperationDefinition, mut values: Value) -> Value {
+    if values.is_null() {
+        values = Value::Object(serde_json::Map::new());
+    }
+    let Some(map) = values.as_object_mut() else { return values };
+    for definition in &operation.variable_definitions {
+        if let Some(default) = &definition.node.default_value {
+            let name = definition.node.name.node.to_string();
+            map.entry(name).or_insert_with(|| default.node.clone().into_json().unwrap_or_default());
+        }
+    }
+    values
 }
 
 /// Counts of the text as it is written.

@@ -6,8 +6,12 @@ use model::page::ReadError;
 
 /// The request is malformed, or names what cannot be.
 pub(crate) const BAD_REQUEST: &str = "BAD_REQUEST";
+/// It takes a token to ask for this.
+pub(crate) const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 /// A permission is missing.
 pub(crate) const FORBIDDEN: &str = "FORBIDDEN";
+/// A subscriber does not keep up.
+pub(crate) const SLOW_CONSUMER: &str = "SLOW_CONSUMER";
 /// The store is away; the same request may be repeated.
 pub(crate) const UNAVAILABLE: &str = "UNAVAILABLE";
 /// A defect of ours.

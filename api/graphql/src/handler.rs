@@ -1,46 +1,62 @@
 //! GraphQL over HTTP (GraphQL Foundation, "GraphQL over HTTP", sections 4 to 6). GET runs queries alone, POST takes JSON
-//! alone: what a foreign page can make a browser send changes nothing. No batches.
+//! alone: what a foreign page can make a browser send changes nothing. No batches. Without a token a request is judged like
+//! any other, and answered from the schema of [`crate::stranger`]. Subscriptions are answered in events, see
+//! [`crate::stream`].
 
+use api_http::bearer;
 use api_http::body::{is_json, read};
-use api_http::limit::GRAPHQL_BODY_MAX;
-use api_http::route::GRAPHQL_PATH;
-use async_graphql::parser::parse_query;
-use async_graphql::parser::types::{ExecutableDocument, OperationType};
-use async_graphql::{Request, Variables};
+use api_http::limit::{GRAPHQL_BODY_MAX, SMALL_BODY_MAX};
+use api_http::problem::CHALLENGE;
+use api_http::problem::Problem;
+use api_http::route::{GRAPHQL_PATH, GRAPHQL_WS_PATH};
+use async_graphql::parser::types::OperationType;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Extension, Query, State};
-use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use model::ctx::Ctx;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::document;
-use crate::error::BAD_REQUEST;
-use crate::limit::DOCUMENT_MAX;
+use crate::error::UNAUTHENTICATED;
+use crate::page::{self, Page};
+use crate::request::{Asked, Runnable, Written, coded};
 use crate::schema::{GraphqlDeps, Schema, schema};
+use crate::stranger;
+use crate::stream::{self, Streams};
 
 /// The router of the GraphQL path, for [`api_http::router`].
 pub fn graphql_router(deps: GraphqlDeps) -> Router {
-    Router::new().route(GRAPHQL_PATH, get(by_get).post(by_post)).with_state(schema(deps))
+    let ours = schema(deps.clone());
+    let streams = Streams::new(&deps, ours.clone());
+    let face = Face { ours, strangers: stranger::schema(), page: Page::new(), streams };
+    let paths = Router::new().route(GRAPHQL_PATH, get(by_get).post(by_post)).route(GRAPHQL_WS_PATH, get(by_websocket));
+    paths.merge(page::assets()).with_state(face)
 }
+
+/// What callers, strangers and browsers are answered from.
+#[derive(Clone)]
+struct Face {
+    ours: Schema,
+    strangers: stranger::Schema,
+    page: Page,
+    streams: Streams,
+}
+
+/// Who asks; none: a stranger.
+type Caller = Option<Extension<Ctx>>;
 
 /// The media type of the answer. With the old one, errors of a well-formed request have status 200 (section 6.4.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Media {
     Json,
     GraphqlResponse,
-}
-
-/// What a client asks for, taken from query or body.
-struct Asked {
-    query: String,
-    operation_name: Option<String>,
-    variables: Value,
+    EventStream,
 }
 
 #[derive(Deserialize)]
@@ -53,11 +69,14 @@ struct GetParameters {
 }
 
 async fn by_get(
-    State(schema): State<Schema>,
-    Extension(ctx): Extension<Ctx>,
+    State(face): State<Face>,
+    caller: Caller,
     headers: HeaderMap,
     parameters: Result<Query<GetParameters>, QueryRejection>,
 ) -> Response {
+    if parameters.as_ref().is_ok_and(|Query(parameters)| parameters.query.is_none()) && wants_page(&headers) {
+        return face.page.response();
+    }
     let Some(media) = negotiate(&headers) else { return not_acceptable() };
     let asked = parameters.map_err(|rejection| rejection.body_text()).and_then(|Query(parameters)| {
         let map = |text: Option<String>, name: &str| match text {
@@ -69,18 +88,40 @@ async fn by_get(
         whole.insert("operationName".to_owned(), parameters.operation_name.map_or(Value::Null, Value::String));
         whole.insert("variables".to_owned(), map(parameters.variables, "variables")?);
         whole.insert("extensions".to_owned(), map(parameters.extensions, "extensions")?);
-        asked(Value::Object(whole))
+        Asked::of(Value::Object(whole))
     });
-    match asked {
-        Ok(asked) => answer(&schema, ctx, asked, media, true).await,
-        Err(message) => failed(StatusCode::BAD_REQUEST, media, &message),
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(message) => return failed(StatusCode::BAD_REQUEST, media, &message),
+    };
+    match asked.judge() {
+        Err(message) => request_error(media, json!([coded(&message)])),
+        Ok(runnable) if runnable.operation != OperationType::Query => {
+            let mut response = failed(StatusCode::METHOD_NOT_ALLOWED, media, "GET runs queries alone; send it by POST");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            response
+        }
+        Ok(runnable) => answer(&face, caller, runnable, media).await,
+    }
+}
+
+async fn by_websocket(
+    State(face): State<Face>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    match bearer(&headers) {
+        Ok(token) => stream::upgrade(face.streams, upgrade, token.map(str::to_owned), &extensions),
+        Err(problem) => problem.into_response(),
     }
 }
 
 async fn by_post(
-    State(schema): State<Schema>,
-    Extension(ctx): Extension<Ctx>,
+    State(face): State<Face>,
+    caller: Caller,
     headers: HeaderMap,
+    extensions: Extensions,
     body: Body,
 ) -> Response {
     let Some(media) = negotiate(&headers) else { return not_acceptable() };
@@ -88,115 +129,85 @@ async fn by_post(
         let message = "the content type is not application/json";
         return failed(StatusCode::UNSUPPORTED_MEDIA_TYPE, media, message);
     }
-    let bytes = match read(body, GRAPHQL_BODY_MAX).await {
+    let max = if caller.is_some() { GRAPHQL_BODY_MAX } else { SMALL_BODY_MAX };
+    let bytes = match read(body, max).await {
         Ok(bytes) => bytes,
         Err(problem) => return problem.into_response(),
     };
     let parsed = serde_json::from_slice(&bytes).map_err(|_| "the body is no JSON".to_owned());
-    match parsed.and_then(asked) {
-        Ok(asked) => answer(&schema, ctx, asked, media, false).await,
-        Err(message) => failed(StatusCode::BAD_REQUEST, media, &message),
-    }
-}
-
-/// The parameters (section 5.1): types are checked, null counts as left out, unknown ones are ignored.
-fn asked(whole: Value) -> Result<Asked, String> {
-    let Value::Object(mut whole) = whole else {
-        return Err("the body is no JSON object; batches are not taken".to_owned());
+    let asked = match parsed.and_then(Asked::of) {
+        Ok(asked) => asked,
+        Err(message) => return failed(StatusCode::BAD_REQUEST, media, &message),
     };
-    let mut take = |name: &str| whole.remove(name).unwrap_or_default();
-    let Value::String(query) = take("query") else { return Err("query is missing or no string".to_owned()) };
-    let operation_name = match take("operationName") {
-        Value::Null => None,
-        Value::String(name) => Some(name),
-        _ => return Err("operationName is no string".to_owned()),
-    };
-    let variables = take("variables");
-    if !matches!(variables, Value::Null | Value::Object(_)) {
-        return Err("variables is no map".to_owned());
-    }
-    if !matches!(take("extensions"), Value::Null | Value::Object(_)) {
-        return Err("extensions is no map".to_owned());
-    }
-    if query.len() > DOCUMENT_MAX {
-        return Err(format!("the document has more than {DOCUMENT_MAX} octets; put values into variables"));
-    }
-    Ok(Asked { query, operation_name, variables })
-}
-
-async fn answer(schema: &Schema, ctx: Ctx, asked: Asked, media: Media, by_get: bool) -> Response {
-    let document = match judge(&asked) {
-        Ok(document) => document,
-        Err(message) => {
-            return request_error(media, json!([{ "message": message, "extensions": { "code": BAD_REQUEST } }]));
+    match asked.judge() {
+        Err(message) => request_error(media, json!([coded(&message)])),
+        Ok(runnable) if media == Media::EventStream && runnable.operation == OperationType::Subscription => {
+            in_events(&face, &headers, &extensions, runnable).await
         }
+        Ok(runnable) => answer(&face, caller, runnable, media).await,
+    }
+}
+
+/// A subscription. The door has let the token through; from now on the stream looks at it.
+async fn in_events(face: &Face, headers: &HeaderMap, extensions: &Extensions, runnable: Runnable) -> Response {
+    let token = match bearer(headers) {
+        Ok(Some(token)) => token.to_owned(),
+        Ok(None) => return unauthenticated(Media::Json),
+        Err(problem) => return problem.into_response(),
     };
-    let operation = document::operation(&document, asked.operation_name.as_deref());
-    if by_get && operation.is_ok_and(|operation| operation.ty != OperationType::Query) {
-        let mut response = failed(StatusCode::METHOD_NOT_ALLOWED, media, "GET runs queries alone; send it by POST");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return response;
+    match face.streams.pass(token, stream::origin(extensions)).await {
+        Ok(Some(pass)) => stream::answer_in_events(&face.streams, pass, runnable).await,
+        Ok(None) => Problem::unauthenticated(true).into_response(),
+        Err(error) => Problem::from(error).into_response(),
     }
-    let mut request = Request::new(asked.query).variables(Variables::from_json(asked.variables)).data(ctx);
-    request.operation_name = asked.operation_name;
-    request.set_parsed_query(document);
-    let response = schema.execute(request).await;
-    // a request error happened before execution: it has no data and no path (section 6.4.2)
-    let before = !response.errors.is_empty() && response.errors.iter().all(|error| error.path.is_empty());
-    let refused = before && response.data == async_graphql::Value::Null;
-    let mut whole = serde_json::to_value(&response).unwrap_or_default();
-    let mut errors = whole.get_mut("errors").map(Value::take).unwrap_or_default();
-    for error in errors.as_array_mut().into_iter().flatten() {
-        complete(error);
-    }
-    if refused {
-        return request_error(media, errors);
-    }
-    let mut body = json!({ "data": whole.get_mut("data").map(Value::take).unwrap_or_default() });
-    if let (Some(body), false) = (body.as_object_mut(), errors.is_null()) {
-        body.insert("errors".to_owned(), errors);
-    }
-    respond(StatusCode::OK, media, &body)
 }
 
-/// Parses, and refuses what is too large before anybody walks it.
-fn judge(asked: &Asked) -> Result<ExecutableDocument, String> {
-    let document = parse_query(&asked.query).map_err(|error| error.to_string())?;
-    document::check(&document).map_err(|error| error.to_string())?;
-    let operation =
-        document::operation(&document, asked.operation_name.as_deref()).map_err(|error| error.to_string())?;
-    document::check_variables(operation, &asked.variables).map_err(|error| error.to_string())?;
-    Ok(document)
-}
-
-/// An error of parsing, validation or coercion has no code of its own: the request is to blame.
-fn complete(error: &mut Value) {
-    let Some(error) = error.as_object_mut() else { return };
-    let extensions = error.entry("extensions").or_insert_with(|| json!({}));
-    if let Some(extensions) = extensions.as_object_mut() {
-        extensions.entry("code").or_insert_with(|| Value::from(BAD_REQUEST));
-    }
+async fn answer(face: &Face, caller: Caller, runnable: Runnable, media: Media) -> Response {
+    let response = match caller {
+        Some(Extension(ctx)) => {
+            if runnable.operation == OperationType::Subscription {
+                let message = "a subscription is a stream: accept text/event-stream, or use WebSocket at /graphql/ws";
+                return failed(StatusCode::NOT_ACCEPTABLE, media, message);
+            }
+            face.ours.execute(runnable.request.data(ctx)).await
+        }
+        None if runnable.is_for_strangers => face.strangers.execute(runnable.request).await,
+        None => return unauthenticated(media),
+    };
+    let Written { body, is_refusal } = Written::of(&response);
+    if is_refusal { request_error(media, body["errors"].clone()) } else { respond(StatusCode::OK, media, &body) }
 }
 
 fn request_error(media: Media, errors: Value) -> Response {
-    let status = if media == Media::Json { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    let status = if media == Media::GraphqlResponse { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     respond(status, media, &json!({ "errors": errors }))
 }
 
 fn failed(status: StatusCode, media: Media, message: &str) -> Response {
-    respond(status, media, &json!({ "errors": [{ "message": message, "extensions": { "code": BAD_REQUEST } }] }))
+    respond(status, media, &json!({ "errors": [coded(message)] }))
+}
+
+fn unauthenticated(media: Media) -> Response {
+    let message = "without a token only __typename is answered; send Authorization: Bearer followed by a valid token";
+    let errors = json!([{ "message": message, "extensions": { "code": UNAUTHENTICATED } }]);
+    let mut response = respond(StatusCode::UNAUTHORIZED, media, &json!({ "errors": errors }));
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+    response
 }
 
 fn not_acceptable() -> Response {
-    let message = "accept application/graphql-response+json or application/json";
+    let message = "accept application/graphql-response+json, application/json or text/event-stream";
     failed(StatusCode::NOT_ACCEPTABLE, Media::Json, message)
 }
 
 fn respond(status: StatusCode, media: Media, body: &Value) -> Response {
+    if media == Media::EventStream && status == StatusCode::OK {
+        return stream::events(body);
+    }
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     let content_type = match media {
-        Media::Json => "application/json; charset=utf-8",
+        Media::Json | Media::EventStream => "application/json; charset=utf-8",
         Media::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
     };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -204,24 +215,29 @@ fn respond(status: StatusCode, media: Media, body: &Value) -> Response {
     response
 }
 
+/// The media types that the client takes, each with its weight, in its order; names in lower case.
+fn accepted(headers: &HeaderMap) -> impl Iterator<Item = (String, u32)> {
+    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    ranges.filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().filter(|media| !media.is_empty())?.to_ascii_lowercase();
+        Some((media, parts.find_map(|parameter| parameter.strip_prefix("q=")).map_or(1_000, weight)))
+    })
+}
+
 /// The media type that the client likes best; without a wish, JSON (section 6.1: legacy clients).
 fn negotiate(headers: &HeaderMap) -> Option<Media> {
     let mut best: Option<(u32, Media)> = None;
     let mut wished = false;
-    for range in headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')) {
-        let mut parts = range.split(';').map(str::trim);
-        let media = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
-            "" => continue,
-            "application/graphql-response+json" => Some(Media::GraphqlResponse),
-            "application/json" | "application/*" | "*/*" => Some(Media::Json),
-            _ => None,
-        };
+    for (media, weight) in accepted(headers) {
         wished = true;
-        let weight = parts.find_map(|parameter| parameter.strip_prefix("q=")).map_or(1_000, weight);
-        if let Some(media) = media
-            && weight > 0
-            && best.is_none_or(|(before, _)| weight > before)
-        {
+        let media = match media.as_str() {
+            "application/graphql-response+json" => Media::GraphqlResponse,
+            "application/json" | "application/*" | "*/*" => Media::Json,
+            "text/event-stream" => Media::EventStream,
+            _ => continue,
+        };
+        if weight > 0 && best.is_none_or(|(before, _)| weight > before) {
             best = Some((weight, media));
         }
     }
@@ -229,6 +245,21 @@ fn negotiate(headers: &HeaderMap) -> Option<Media> {
         Some((_, media)) => Some(media),
         None => (!wished).then_some(Media::Json),
     }
+}
+
+/// Whether HTML is liked better than any JSON, as browsers do when somebody opens the path.
+fn wants_page(headers: &HeaderMap) -> bool {
+    let (mut html, mut other) = (0, 0);
+    for (media, weight) in accepted(headers) {
+        match media.as_str() {
+            "text/html" => html = html.max(weight),
+            "application/graphql-response+json" | "application/json" | "application/*" | "*/*" => {
+                other = other.max(weight);
+            }
+            _ => {}
+        }
+    }
+    html > other
 }
 
 /// Thousandths of a quality value (RFC 9110, section 12.4.2); malformed ones count as none.

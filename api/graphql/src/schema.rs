@@ -3,15 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_graphql::{EmptySubscription, SDLExportOptions, SchemaBuilder};
+use async_graphql::{SDLExportOptions, SchemaBuilder};
 use model::change::Change;
+use model::id::IdSource;
+use model::time::Clock;
+use tokio::sync::watch;
 
 use crate::limit::{COMPLEXITY_MAX, DEPTH_MAX, DIRECTIVES_MAX, RECURSION_MAX};
 use crate::mutation::Mutation;
 use crate::query::Query;
+use crate::subscription::{ChangeFeed, Subscription};
 use crate::trunk_state::TrunkStates;
 
-/// The use cases of the four folders.
+/// The use cases of the four folders, and what subscriptions live on.
 #[derive(Clone)]
 pub struct GraphqlDeps {
     /// Reads of provisioning.
@@ -34,6 +38,16 @@ pub struct GraphqlDeps {
     pub reports: Arc<dyn reports::port::Queries>,
     /// Changes of reports.
     pub reports_change: Arc<dyn Change<reports::command::Command>>,
+    /// What is committed, for subscribers.
+    pub changes: Arc<dyn ChangeFeed>,
+    /// Says again and again whether a subscriber's token is still good.
+    pub authenticator: Arc<dyn provisioning::port::Authenticator>,
+    /// The clock of this process.
+    pub clock: Arc<dyn Clock>,
+    /// The identifiers of this process.
+    pub ids: Arc<dyn IdSource>,
+    /// True ends all subscriptions: the face stops.
+    pub stop: watch::Receiver<bool>,
 }
 
 impl fmt::Debug for GraphqlDeps {
@@ -42,10 +56,10 @@ impl fmt::Debug for GraphqlDeps {
     }
 }
 
-pub(crate) type Schema = async_graphql::Schema<Query, Mutation, EmptySubscription>;
+pub(crate) type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
-fn builder() -> SchemaBuilder<Query, Mutation, EmptySubscription> {
-    async_graphql::Schema::build(Query, Mutation, EmptySubscription)
+fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
+    async_graphql::Schema::build(Query, Mutation, Subscription)
         .limit_depth(DEPTH_MAX)
         .limit_recursive_depth(RECURSION_MAX)
         .limit_complexity(COMPLEXITY_MAX)

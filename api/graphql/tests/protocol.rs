@@ -116,6 +116,20 @@ async fn a_change_is_planned_committed_or_refused() {
 }
 
 #[tokio::test]
+async fn a_default_skips_as_a_value_does() {
+    let face = face();
+    let skipped = "mutation($skip: Boolean = true, $s: ID!) { __typename \
+        ... @skip(if: $skip) { billingFileClose(input: { streamId: $s }) { id } } }";
+    let run = async |variables: Value| ask(&face, "full", skipped, variables).await;
+    assert_eq!(run(json!({ "s": stream_id() })).await, json!({ "data": { "__typename": "Mutation" } }));
+    assert_eq!(face.pipeline.commits.load(Ordering::Relaxed), 0);
+    assert!(run(json!({ "s": stream_id(), "skip": false })).await["data"]["billingFileClose"]["id"].is_string());
+    let query = "query($with: Boolean = true) { viewer { name @include(if: $with) accountId @skip(if: $with) } }";
+    let viewer = ask(&face, "full", query, Value::Null).await;
+    assert_eq!(viewer["data"]["viewer"], json!({ "name": "full" }));
+}
+
+#[tokio::test]
 async fn floods_are_refused_before_they_cost() {
     let face = face();
     let page = "edges { cursor node { id parentId kind name timezone currency callLimit subscriberQuota version } }";

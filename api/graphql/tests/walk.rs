@@ -8,10 +8,11 @@ mod support;
 use std::fmt::Write;
 
 use api_http::global_id;
+use axum::body::Body;
 use axum::http::StatusCode;
 use model::change::ResourceKind;
 use serde_json::{Value, json};
-use support::http::{Face, account, file_id, run_id, stream_id};
+use support::http::{Face, account, file_id, request, run_id, send, stream_id};
 use support::{ask, code, face, post};
 
 const INTROSPECTION: &str = "{ __schema { types { kind name enumValues { name } inputFields { name type { ...T } } \
@@ -88,6 +89,18 @@ async fn no_field_without_token_and_permission() {
                 assert_eq!(code(&without), "FORBIDDEN", "{document}: {without}");
                 assert!(without["data"].is_null(), "{document}: {without}");
             }
+        }
+    }
+    for field in array(&find(&types, "Subscription")["fields"]) {
+        let document = document(&types, "subscription", field);
+        for (token, status, code) in
+            [(None, 401, "UNAUTHENTICATED"), (Some("unknown"), 401, ""), (Some("none"), 200, "FORBIDDEN")]
+        {
+            let builder = request("POST", "/graphql", token).header("content-type", "application/json");
+            let body = Body::from(json!({ "query": document }).to_string());
+            let answer = send(&face.router, builder.header("accept", "text/event-stream").body(body).unwrap()).await;
+            assert_eq!(answer.status().as_u16(), status, "{document}");
+            assert!(String::from_utf8_lossy(answer.body()).contains(code), "{document}");
         }
     }
     assert_eq!(face.pipeline.commits.load(std::sync::atomic::Ordering::Relaxed), 0);

@@ -1,5 +1,6 @@
 //! Who asks, and whether the route is theirs: bearer tokens (RFC 6750, section 2.1) and the permissions of
-//! [`crate::route::ROUTES`]. Deny by default: without a token nothing is answered, not even which paths there are.
+//! [`crate::route::ROUTES`]. Deny by default: without a token nothing is answered, not even which paths there are, but for
+//! the routes that the table opens to strangers.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,35 +13,47 @@ use axum::response::Response;
 use model::ctx::Ctx;
 use model::id::{AccountId, TraceId};
 use model::tenancy::Scope;
+use tokio::sync::Semaphore;
 
 use crate::deps::HttpDeps;
-use crate::limit::{REQUESTS_PER_ACCOUNT_MAX, TOKEN_MAX};
+use crate::limit::{REQUESTS_OF_STRANGERS_MAX, REQUESTS_PER_ACCOUNT_MAX, TOKEN_MAX};
 use crate::problem::Problem;
-use crate::route::ROUTES;
+use crate::route::{self, Access, ROUTES};
 use crate::share::Shares;
 use crate::stranger::Known;
 
-/// What the door needs: who they are, and how much each account has in work.
+/// What the door needs: who they are, and how much each account, and all strangers together, have in work.
 #[derive(Clone)]
 pub(crate) struct Door {
     deps: HttpDeps,
     in_work: Arc<Shares<AccountId>>,
+    strangers: Arc<Semaphore>,
 }
 
 impl Door {
     pub(crate) fn new(deps: HttpDeps) -> Self {
-        Self { deps, in_work: Shares::new(REQUESTS_PER_ACCOUNT_MAX) }
+        let (in_work, strangers) = (Shares::new(REQUESTS_PER_ACCOUNT_MAX), Semaphore::new(REQUESTS_OF_STRANGERS_MAX));
+        Self { deps, in_work, strangers: Arc::new(strangers) }
     }
 }
 
-/// Puts a [`Ctx`] into the request or answers 401, 403, 429 or 503.
+/// Puts a [`Ctx`] into the request, lets a stranger through where the route is open, or answers 401, 403, 429 or 503.
 pub(crate) async fn authenticate(
-    State(Door { deps, in_work }): State<Door>,
+    State(Door { deps, in_work, strangers }): State<Door>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     let trace = request.extensions().get::<TraceId>().copied().unwrap_or_else(|| TraceId::new(&*deps.ids));
-    let token = bearer(request.headers())?;
+    let Some(token) = bearer(request.headers())? else {
+        if !is_open(&request) {
+            return Err(Problem::unauthenticated(false));
+        }
+        let _place = strangers.try_acquire().map_err(|_| {
+            let detail = format!("requests without a token have {REQUESTS_OF_STRANGERS_MAX} places, and all are taken");
+            busy("strangers-busy", detail, "send a token, or repeat the request later")
+        })?;
+        return Ok(next.run(request).await);
+    };
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     // The server puts it there; without it nobody is at any address of a list.
     let from = from.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
@@ -51,8 +64,7 @@ pub(crate) async fn authenticate(
     }
     let _place = in_work.take(actor.account).ok_or_else(|| {
         let detail = format!("the account has {REQUESTS_PER_ACCOUNT_MAX} requests in work");
-        let remedy = "repeat the request when others of the account are answered";
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "account-busy", detail, remedy).retry_after_s(1)
+        busy("account-busy", detail, "repeat the request when others of the account are answered")
     })?;
     let scope = Scope::of(&actor.path);
     let ctx = Ctx { actor, scope, clock: deps.clock.clone(), ids: deps.ids.clone(), trace };
@@ -63,9 +75,23 @@ pub(crate) async fn authenticate(
     Ok(next.run(request).await)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+fn busy(code: &'static str, detail: String, remedy: &'static str) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail, remedy).retry_after_s(1)
+}
+
+fn is_open(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>();
+    let route = path.and_then(|path| route::find(request.method(), path.as_str()));
+    route.is_some_and(|route| route.access == Access::Open)
+}
+
+/// The token of a request; none: it carries none, which is no error yet.
+///
+/// # Errors
+/// 401 when the field is malformed or there twice.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
-    let Some(field) = fields.next() else { return Err(Problem::unauthenticated(false)) };
+    let Some(field) = fields.next() else { return Ok(None) };
     let invalid = || Problem::unauthenticated(true);
     if fields.next().is_some() {
         return Err(invalid());
@@ -75,19 +101,17 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.len() > TOKEN_MAX {
         return Err(invalid());
     }
-    Ok(token)
+    Ok(Some(token))
 }
 
 /// A path that is in the table under other methods only goes on to its 405; one that is not in it at all is refused.
 fn authorise(ctx: &Ctx, method: &Method, path: &str) -> Result<(), Problem> {
-    let method = if method == Method::HEAD { &Method::GET } else { method };
-    let mut routes = ROUTES.iter().filter(|route| route.path == path).peekable();
-    if routes.peek().is_none() {
+    if ROUTES.iter().all(|route| route.path != path) {
         let detail = "the route has no entry in the table of permissions";
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail, "report this defect"));
     }
-    match routes.find(|route| route.method == method).and_then(|route| route.permission) {
-        Some(permission) => ctx.require(permission).map_err(Problem::forbidden),
-        None => Ok(()),
+    match route::find(method, path).map(|route| route.access) {
+        Some(Access::Needs(permission)) => ctx.require(permission).map_err(Problem::forbidden),
+        Some(Access::Open) | None => Ok(()),
     }
 }

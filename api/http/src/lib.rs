@@ -31,8 +31,10 @@ mod stranger;
 mod tls;
 
 pub use admin::{Check, MetricsHandle, Readiness, admin_router, install_metrics};
+pub use auth::bearer;
 pub use commit::commit;
 pub use deps::HttpDeps;
 pub use route::router;
-pub use server::{serve, serve_tls};
+pub use server::{Held, serve, serve_tls};
+pub use share::{Share, Shares};
 pub use tls::{Tls, TlsError, TlsIdentity};

@@ -13,6 +13,9 @@ pub const REQUESTS_MAX: usize = 256;
 /// Requests in work of one account: four that hold all they may are needed to fill the face, by slow bodies or by dear
 /// queries. Beyond it the answer is 429 with `Retry-After`.
 pub const REQUESTS_PER_ACCOUNT_MAX: usize = 64;
+/// Requests in work of all strangers together, where a route takes them: an eighth of all, so that whoever sends slow
+/// bodies without a token takes places from others without one, and from nobody else. Beyond it the answer is 429.
+pub const REQUESTS_OF_STRANGERS_MAX: usize = 32;
 /// Request line and header fields, octets. GraphQL by GET and long cursors fit; more is nobody's header.
 /// A single large read may overshoot it by as much again before it is noticed.
 pub const HEAD_MAX: usize = 64 * 1_024;

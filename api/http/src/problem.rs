@@ -10,6 +10,9 @@ use model::id::TraceId;
 use model::page::ReadError;
 use serde::Serialize;
 
+/// What a request without a token is asked for (RFC 6750, section 3).
+pub const CHALLENGE: &str = r#"Bearer realm="tandem""#;
+
 /// What went wrong, for a program (`type`, `status`, `field`) and for a person (`detail`, `remedy`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem(Box<Parts>);
@@ -85,7 +88,7 @@ impl Problem {
         let (detail, challenge) = if sent {
             ("the bearer token is unknown, expired or revoked", r#"Bearer realm="tandem", error="invalid_token""#)
         } else {
-            ("the request carries no bearer token", r#"Bearer realm="tandem""#)
+            ("the request carries no bearer token", CHALLENGE)
         };
         let remedy = "send Authorization: Bearer followed by a valid token";
         let mut problem = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail, remedy);

@@ -12,26 +12,53 @@ use crate::{auth, billing_files, bulk, reports, shield};
 
 /// Where GraphQL is answered.
 pub const GRAPHQL_PATH: &str = "/graphql";
+/// Where GraphQL is spoken over WebSocket. The upgrade is for strangers too: the token may come in the first message.
+pub const GRAPHQL_WS_PATH: &str = "/graphql/ws";
+/// What the GraphiQL page at [`GRAPHQL_PATH`] loads.
+pub const GRAPHQL_ASSET_PATH: &str = "/graphql/assets/{asset}";
 
-/// One route. A test walks the table: without a token 401, without the permission 403, a foreign object 404.
+/// One route. A test walks the table: without a token 401 but where it is open, without the permission 403, a foreign
+/// object 404.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// The method; GET stands for HEAD too.
     pub method: Method,
     /// The path in axum's notation.
     pub path: &'static str,
-    /// What the token must carry; none: any valid token, and the use case decides (GraphQL, field by field).
-    pub permission: Option<Permission>,
+    /// For whom it is.
+    pub access: Access,
+}
+
+/// For whom a route is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever has a valid token that carries this.
+    Needs(Permission),
+    /// A request without a token comes through too, as a stranger's: it has no [`model::ctx::Ctx`], and the handler says
+    /// what is for strangers. A token that is no good is refused as everywhere.
+    Open,
 }
 
 const fn route(method: Method, path: &'static str, permission: Permission) -> Route {
-    Route { method, path, permission: Some(permission) }
+    Route { method, path, access: Access::Needs(permission) }
+}
+
+const fn open(method: Method, path: &'static str) -> Route {
+    Route { method, path, access: Access::Open }
+}
+
+/// The entry of a request; HEAD has that of GET.
+pub(crate) fn find(method: &Method, path: &str) -> Option<&'static Route> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    ROUTES.iter().find(|route| route.path == path && route.method == *method)
 }
 
 /// Every route of the public face.
 pub const ROUTES: &[Route] = &[
-    Route { method: Method::GET, path: GRAPHQL_PATH, permission: None },
-    Route { method: Method::POST, path: GRAPHQL_PATH, permission: None },
+    open(Method::GET, GRAPHQL_PATH),
+    open(Method::POST, GRAPHQL_PATH),
+    open(Method::GET, GRAPHQL_WS_PATH),
+    open(Method::GET, GRAPHQL_ASSET_PATH),
     route(Method::GET, "/billing/streams", Permission::BillingRead),
     route(Method::GET, "/billing/streams/{stream}/files", Permission::BillingRead),
     route(Method::GET, "/billing/streams/{stream}/files/{sequence}", Permission::BillingRead),
@@ -51,7 +78,8 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/reports/runs/{run}/xlsx", Permission::ReportRead),
 ];
 
-/// The public face. `graphql` answers [`GRAPHQL_PATH`]; it finds the [`model::ctx::Ctx`] among the extensions.
+/// The public face. `graphql` answers [`GRAPHQL_PATH`]; it finds the [`model::ctx::Ctx`] of a caller with a
+/// token among the extensions.
 pub fn router(deps: HttpDeps, graphql: Router) -> Router {
     let files = "/billing/streams/{stream}/files";
     let file = |rest: &str| format!("{files}/{{sequence}}{rest}");

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use crate::limit::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT,
 };
-use crate::source::{Loopback, Sources};
+use crate::source::{Connection, Loopback, Sources};
 use crate::tls::Tls;
 
 /// Serves in clear until `shutdown` is done; then takes no connection any more, lets open requests end within
@@ -77,12 +77,12 @@ async fn run(
                     continue;
                 };
                 let (router, tls, stopped) = (router.clone(), tls.clone(), stopped.clone());
+                let peer = Peer { address: peer, held: Held { _place: Arc::new((place, share)) } };
                 connections.spawn(async move {
                     match tls {
                         None => connection(stream, peer, router, stopped).await,
                         Some(tls) => secure(stream, peer, router, &tls, stopped).await,
                     }
-                    drop((place, share));
                 });
             }
             Err(error) => {
@@ -105,6 +105,19 @@ async fn run(
 
 type Place = tokio::sync::OwnedSemaphorePermit;
 
+/// The place of a connection among all and among those of its source. It is among the extensions of each request, for
+/// whoever takes the connection over by an upgrade: the place is free when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct Held {
+    _place: Arc<(Place, Connection)>,
+}
+
+/// The other end of a connection.
+struct Peer {
+    address: SocketAddr,
+    held: Held,
+}
+
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, Place)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
@@ -114,7 +127,8 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
 }
 
 /// The handshake, within its time and in the connection's own task: who is slow at it holds nobody else.
-async fn secure(stream: TcpStream, peer: SocketAddr, router: Router, tls: &Tls, mut stopped: watch::Receiver<bool>) {
+async fn secure(stream: TcpStream, peer: Peer, router: Router, tls: &Tls, mut stopped: watch::Receiver<bool>) {
+    let address = peer.address;
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
     let shaken = tokio::select! {
         shaken = handshake => shaken,
@@ -129,37 +143,39 @@ async fn secure(stream: TcpStream, peer: SocketAddr, router: Router, tls: &Tls, 
         // anybody can cause it at will: counted, not told line by line
         Ok(Err(error)) => {
             count("failed");
-            tracing::debug!(%peer, %error, "a TLS handshake failed");
+            tracing::debug!(peer = %address, %error, "a TLS handshake failed");
         }
         Err(_) => {
             count("timeout");
-            tracing::debug!(%peer, "a TLS handshake took too long");
+            tracing::debug!(peer = %address, "a TLS handshake took too long");
         }
     }
 }
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
+    Peer { address, held }: Peer,
     router: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(ConnectInfo(address));
+        request.extensions_mut().insert(held.clone());
         router.clone().oneshot(request)
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut served = std::pin::pin!(served);
     let mut draining = false;
     loop {
         tokio::select! {
             ended = &mut served => {
                 if let Err(error) = ended {
-                    tracing::debug!(%peer, %error, "a connection broke off");
+                    tracing::debug!(peer = %address, %error, "a connection broke off");
                 }
                 return;
             }
@@ -204,11 +220,48 @@ mod tests {
         asked.is_ok()
     }
 
+    /// Takes the connection over, echoes one octet, and lets it go.
+    async fn upgrade(mut request: axum::extract::Request) -> axum::http::Response<axum::body::Body> {
+        let held = request.extensions().get::<Held>().cloned();
+        let upgraded = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut stream = TokioIo::new(upgraded.await.expect("it is taken over"));
+            let octet = stream.read_u8().await.expect("an octet");
+            stream.write_u8(octet).await.expect("it is sent");
+            drop(held);
+        });
+        let answer = axum::http::Response::builder().status(101).header("connection", "upgrade");
+        answer.header("upgrade", "echo").body(axum::body::Body::empty()).expect("an answer")
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_a_connection_over_keeps_its_place() {
+        let from = [127, 0, 0, 1];
+        with_server(Sources::new(1, Loopback::Counted), async |address| {
+            let mut taken = connect(from, address).await;
+            let head = b"GET /upgrade HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+            taken.write_all(head).await.expect("it is sent");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") {
+                answer.push(taken.read_u8().await.expect("an answer"));
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+            for _ in 0..3 {
+                assert!(!is_answered(&mut connect(from, address).await).await, "the place is taken");
+            }
+            taken.write_u8(7).await.expect("it is sent");
+            assert_eq!(taken.read_u8().await.expect("it echoes"), 7);
+            let free = async { while !is_answered(&mut connect(from, address).await).await {} };
+            tokio::time::timeout(BOUND, free).await.expect("its end makes room");
+        })
+        .await;
+    }
+
     async fn with_server(sources: Arc<Sources>, test: impl AsyncFnOnce(SocketAddr)) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let (stop, stopped) = watch::channel(false);
-        let router = Router::new().route("/", get(async || "here"));
+        let router = Router::new().route("/", get(async || "here")).route("/upgrade", get(upgrade));
         let served = tokio::spawn(async move {
             let mut stopped = stopped;
             run(listener, router, None, sources, async { drop(stopped.wait_for(|stop| *stop).await) }).await

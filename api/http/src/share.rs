@@ -6,19 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What each holds. It remembers only those that hold something.
 #[derive(Debug)]
-pub(crate) struct Shares<K: Eq + Hash + Copy> {
+pub struct Shares<K: Eq + Hash + Copy> {
     held: Mutex<HashMap<K, usize>>,
     max: usize,
 }
 
 impl<K: Eq + Hash + Copy> Shares<K> {
     /// At most `max` places for each.
-    pub(crate) fn new(max: usize) -> Arc<Self> {
+    #[must_use]
+    pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { held: Mutex::default(), max })
     }
 
     /// A place for `who`, until what is given back is dropped; none: they have as many as they may.
-    pub(crate) fn take(self: &Arc<Self>, who: K) -> Option<Share<K>> {
+    #[must_use]
+    pub fn take(self: &Arc<Self>, who: K) -> Option<Share<K>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let has = held.get(&who).copied().unwrap_or_default();
         if has >= self.max {
@@ -37,7 +39,7 @@ impl<K: Eq + Hash + Copy> Shares<K> {
 
 /// One place, as long as it is held.
 #[derive(Debug)]
-pub(crate) struct Share<K: Eq + Hash + Copy> {
+pub struct Share<K: Eq + Hash + Copy> {
     shares: Arc<Shares<K>>,
     who: K,
 }

@@ -60,7 +60,7 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
     } else {
         span.in_scope(|| tracing::debug!(status = status.as_u16(), duration_ms, "request answered"));
         if let Some(count) = strangers.count(deps.clock.now().mono) {
-            tracing::info!(count, "requests were refused before anybody was known to answer for them");
+            tracing::info!(count, "requests came that nobody is known to answer for");
         }
     }
     let labels = [("method", method.to_owned()), ("route", route), ("status", status.as_str().to_owned())];

@@ -1,6 +1,6 @@
-//! Requests that nobody answers for: whatever was answered before an actor was known, be it for want of a good token, of a
-//! store to look it up, or of a place among the requests in work. Anybody can send them at will, so they have one line of
-//! the log together, not one each.
+//! Requests that nobody answers for: whatever was answered without an actor, be it for want of a good token, of a store
+//! to look it up, or of a place among the requests in work, or because the route is open. Anybody can send them at will,
+//! so they have one line of the log together, not one each.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

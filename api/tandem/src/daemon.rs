@@ -26,6 +26,7 @@ use crate::config::{Config, MailTls};
 use crate::reload::Reload;
 use crate::wiring::billing_detector::BillingDetector;
 use crate::wiring::certificate::CertificateDetector;
+use crate::wiring::changes::{CHANGES_PERIOD, ChangeFeed};
 use crate::wiring::clock_step::{ClockDetector, ClockWatch};
 use crate::wiring::consumers::{BATCH_MAX, ConsumerLags, JournalConsumer, JournalFeed, spawn_feed, spawn_journal};
 use crate::wiring::detectors::{Detectors, ReportDetector};
@@ -172,6 +173,12 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
     spawn_storage_alarms(&mut workers, &config, &storage, &alarms, &journal, &clock);
     let left_out = directory.left_out();
     spawn_directory(&mut workers, directory, &sip, &clock);
+    let changes = Arc::new(ChangeFeed::begin(store.clone()).await?);
+    let telling = Arc::clone(&changes);
+    workers.spawn("changes", CHANGES_PERIOD, None::<watch::Receiver<()>>, move || {
+        let changes = Arc::clone(&telling);
+        async move { Ok(changes.look().await?) }
+    });
     let detectors = Arc::new(Detectors {
         authority: alarms.clone(),
         node: Arc::clone(&sip),
@@ -217,6 +224,7 @@ pub async fn serve(mut config: Config, reload: Reload) -> Result<(), ServeError>
             ids: Arc::clone(&ids),
             storage,
             journal: journal.clone(),
+            changes,
             trunk_states: Arc::new(NodeTrunks(Arc::downgrade(&sip))),
             metrics,
             tls: tls.clone(),
@@ -708,6 +716,7 @@ struct FaceDeps {
     ids: Arc<dyn IdSource>,
     storage: StorageWatch,
     journal: Journal,
+    changes: Arc<ChangeFeed>,
     trunk_states: Arc<dyn api_graphql::TrunkStates>,
     metrics: api_http::MetricsHandle,
     tls: Option<api_http::Tls>,
@@ -727,13 +736,14 @@ impl Faces {
             billing: deps.billing.clone(),
             billing_change: deps.billing.clone(),
             reports: deps.reports.clone(),
-            clock: deps.clock,
-            ids: deps.ids,
+            clock: Arc::clone(&deps.clock),
+            ids: Arc::clone(&deps.ids),
         };
+        let stop = watch::Sender::new(false);
         let graphql = api_graphql::graphql_router(api_graphql::GraphqlDeps {
             provisioning: deps.provisioning.clone(),
             bulk: deps.provisioning.clone(),
-            provisioning_change: deps.provisioning,
+            provisioning_change: deps.provisioning.clone(),
             trunk_states: deps.trunk_states,
             billing: deps.billing.clone(),
             billing_change: deps.billing,
@@ -741,9 +751,13 @@ impl Faces {
             fault_change: deps.alarms,
             reports: deps.reports.clone(),
             reports_change: deps.reports,
+            changes: deps.changes,
+            authenticator: deps.provisioning,
+            clock: deps.clock,
+            ids: deps.ids,
+            stop: stop.subscribe(),
         });
         let readiness = Arc::new(NodeReadiness { storage: deps.storage, journal: deps.journal });
-        let stop = watch::Sender::new(false);
         let mut servers = Vec::new();
         let public = (config.http.listen, api_http::router(http, graphql), deps.tls);
         let admin = (config.admin.listen, api_http::admin_router(deps.metrics, readiness), None);

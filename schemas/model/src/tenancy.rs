@@ -111,6 +111,13 @@ impl AccountPath {
         other.0.starts_with(&self.0)
     }
 
+    /// Whether `id` is this account or one above it.
+    #[must_use]
+    pub fn includes(&self, id: AccountId) -> bool {
+        let sought = segment(id);
+        self.0.as_bytes().chunks(SEGMENT_LENGTH).any(|segment| segment == sought.as_bytes())
+    }
+
     /// The paths from the root down to this account, itself last.
     #[must_use]
     pub fn ancestry(&self) -> Vec<Self> {

@@ -8,7 +8,9 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use api_http::route::Access;
 use db::system::SystemClock;
 use model::time::Clock;
 use serde_json::{Map, Value, json};
@@ -20,7 +22,7 @@ use tandem_e2e::{ENGINES, Engine, install, provision};
 
 /// How far the walk looks to both sides of now.
 const HALF_DAY_MS: i64 = 43_200_000;
-const INTROSPECTION: &str = "{ __schema { queryType { name } mutationType { name } types { kind name \
+const INTROSPECTION: &str = "{ __schema { queryType { name } mutationType { name } subscriptionType { name } types { kind name \
     fields { name args { name type { ...T } defaultValue } type { ...T } } \
     inputFields { name type { ...T } defaultValue } enumValues { name } possibleTypes { name } } } } \
     fragment T on __Type { kind name ofType { kind name ofType { kind name ofType { kind name } } } }";
@@ -220,7 +222,7 @@ async fn walk(engine: Engine) {
     let rights: Vec<&str> = model::actor::Permission::ALL.iter().map(|p| p.as_str()).collect();
     let token = json!({ "accountId": world.resellers[1].account, "name": "all-rights", "permissions": rights });
     let token = world.provider.mutate("tokenIssue", token).await.expect("a token").secret.expect("revealed");
-    let south = world.provider.with_token(token);
+    let south = world.provider.with_token(token.clone());
     let foreign = foreign(&world).await;
     assert!(foreign.ids.len() > 40, "{engine:?}: there is something to hide: {}", foreign.ids.len());
     let schema = south.graphql(INTROSPECTION, json!({})).await.expect("introspection with a token");
@@ -233,7 +235,32 @@ async fn walk(engine: Engine) {
     assert_eq!(audit_count(&world.provider).await, before, "{engine:?}: nothing was changed");
     println!("{engine:?}: {queries} queries, {mutations} mutations, {routes} requests to routes");
     assert!(queries >= 40 && mutations >= 20 && routes >= 10, "{queries} {mutations} {routes}");
+    let url = format!("http://{}/graphql", at.installation.config.http.listen);
+    walk_subscriptions(&url, token.expose(), &world, &schema, &foreign).await;
     daemon.terminate().await.expect("it stops");
+}
+
+/// What a subscriber in the south is told while the north is changed before the south.
+async fn walk_subscriptions(url: &str, token: &str, world: &World, schema: &Schema, foreign: &Foreign) {
+    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().expect("a client");
+    for (turn, field) in schema.fields("subscriptionType").iter().enumerate() {
+        let (name, kind) = (field["name"].as_str().expect("a name"), named(&field["type"]));
+        let document = format!("subscription {{ {name}{} }}", schema.selection(kind, 1));
+        let request = http.post(url).bearer_auth(token).header("accept", "text/event-stream");
+        let mut events = request.json(&json!({ "query": document })).send().await.expect("it begins");
+        for (reseller, side) in [(0, "Hidden"), (1, "Shown")] {
+            let input = json!({ "parentId": world.resellers[reseller].account, "kind": "CUSTOMER",
+                "name": format!("{side} {turn}"), "timezone": "Europe/Vienna", "currency": "EUR" });
+            world.provider.mutate("accountCreate", input).await.expect("a customer");
+        }
+        let mut told = String::new();
+        while !told.contains("event: next") || !told.ends_with("\n\n") {
+            let piece = events.chunk().await.expect("the stream goes on").expect("the stream has not ended");
+            told += &String::from_utf8_lossy(&piece);
+        }
+        assert!(told.contains("Shown") && !told.contains("Hidden"), "{name}: {told}");
+        assert_silent(name, "", &told, foreign);
+    }
 }
 
 async fn call_in_north(world: &World, server: SocketAddr) {
@@ -359,7 +386,7 @@ async fn walk_mutations(south: &Client, schema: &Schema, foreign: &Foreign) -> u
 async fn walk_routes(south: &Client, foreign: &Foreign) -> usize {
     let text = |kind: &str| foreign.of_kind.get(kind).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut asked = 0;
-    for route in api_http::route::ROUTES.iter().filter(|route| route.path != api_http::route::GRAPHQL_PATH) {
+    for route in api_http::route::ROUTES.iter().filter(|route| route.access != Access::Open) {
         let path = route
             .path
             .replace("{stream}", &text("stream"))

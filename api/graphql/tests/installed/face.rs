@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use tandem_graphql::{GraphqlDeps, graphql_router};
 use testkit::{TestDb, World};
 
-use super::support::Trunks;
 use super::support::http::{request, send};
+use super::support::{Streaming, Trunks};
 
 /// Where requests come from.
 pub const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
@@ -384,6 +384,7 @@ fn router(
     fault: Arc<StoreAlarms>,
     reports: ReportsStore,
 ) -> Router {
+    let streaming = Streaming::default();
     let (provisioning, billing, reports) = (Arc::new(provisioning), Arc::new(billing), Arc::new(reports));
     let http = api_http::HttpDeps {
         authenticator: provisioning.clone(),
@@ -397,7 +398,7 @@ fn router(
     let graphql = graphql_router(GraphqlDeps {
         provisioning: provisioning.clone(),
         bulk: provisioning.clone(),
-        provisioning_change: provisioning,
+        provisioning_change: provisioning.clone(),
         trunk_states: Arc::new(Trunks),
         billing: billing.clone(),
         billing_change: billing,
@@ -405,6 +406,11 @@ fn router(
         fault_change: fault,
         reports: reports.clone(),
         reports_change: reports,
+        changes: streaming.feed.clone(),
+        authenticator: provisioning,
+        clock: world.clock.clone(),
+        ids: world.ids.clone(),
+        stop: streaming.stop.subscribe(),
     });
     api_http::router(http, graphql)
 }

@@ -2,6 +2,7 @@
 
 pub mod billing_detector;
 pub mod certificate;
+pub mod changes;
 pub mod clock_step;
 pub mod consumers;
 pub mod detectors;

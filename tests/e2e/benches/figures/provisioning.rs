@@ -179,30 +179,34 @@ async fn requests(name: &str, client: &Client, subscribers: &[String]) {
         tasks.spawn(async move {
             let place = usize::try_from(n).unwrap_or_default();
             let ask = Ask::of(n);
-            match ask {
+            let answer = match ask {
                 Ask::List => {
                     let list = "{ subscribers(first: 50) { nodes { id username displayName extension enabled } pageInfo { hasNextPage endCursor } } }";
-                    client.graphql(list, json!({})).await.expect("a list");
+                    client.graphql(list, json!({})).await.map(drop)
                 }
                 Ask::Get => {
                     let get = "query($id: ID!) { node(id: $id) { ... on Subscriber { id username displayName version } } }";
-                    client.graphql(get, json!({ "id": ids[place % ids.len()] })).await.expect("an object");
+                    client.graphql(get, json!({ "id": ids[place % ids.len()] })).await.map(drop)
                 }
                 Ask::Create => {
                     let input = json!({ "domainId": domains[place % domains.len()]["id"], "username": format!("r{n}"),
                         "displayName": "", "password": PASSWORD });
-                    client.mutate("subscriberCreate", input).await.expect("it is made");
+                    client.mutate("subscriberCreate", input).await.map(drop)
                 }
-            }
-            (ask, due.elapsed())
+            };
+            (ask, due.elapsed(), answer.err().map(|error| error.to_string()))
         });
     }
-    let mut spent: Vec<(Ask, Duration)> = Vec::new();
+    let mut spent = Vec::new();
     while let Some(done) = tasks.join_next().await {
-        spent.push(done.expect("an answer"));
+        spent.push(done.expect("no defect"));
+    }
+    let failed: Vec<&String> = spent.iter().filter_map(|(.., error)| error.as_ref()).collect();
+    if let Some(first) = failed.first() {
+        line(name, &format!("{} of {} requests FAILED, the first: {first:.300}", failed.len(), spent.len()));
     }
     for ask in Ask::ALL {
-        let mut own: Vec<Duration> = spent.iter().filter(|(of, _)| *of == ask).map(|(_, spent)| *spent).collect();
+        let mut own: Vec<Duration> = spent.iter().filter(|(of, ..)| *of == ask).map(|(_, spent, _)| *spent).collect();
         line(name, &format!("{RATE} requests/s for {SECONDS} s, {}: {}", ask.name(), quantiles(&mut own)));
     }
 }
