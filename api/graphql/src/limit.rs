@@ -41,6 +41,8 @@ pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RECHECK_PERIOD: Duration = Duration::from_secs(3);
 /// Looks at a token that find no store before the stream ends: half a minute, in which a store comes back or does not.
 pub const RECHECKS_MAX: u32 = 10;
+/// How often a bulk job is looked at for who waits for its progress: one row by its identifier.
+pub const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// How often a stream without news is written to, so that either side notices that the other has gone.
 pub const KEEPALIVE_PERIOD: Duration = Duration::from_secs(15);
 /// How long a client may take to take what it is sent, before it counts as gone.

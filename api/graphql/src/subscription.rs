@@ -10,15 +10,18 @@ use model::actor::Permission as Right;
 use model::change::ResourceKind;
 use model::ctx::Ctx;
 use model::event::store::Changed;
-use model::id::AccountId;
+use model::id::{AccountId, BulkJobId};
 use model::page::ReadError;
+use provisioning::bulk::job::JobState;
+use provisioning::port::Bulk;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 
-use crate::argument::{allowed, deps, filter};
+use crate::argument::{allowed, deps, filter, required};
 use crate::error::{self, SLOW_CONSUMER};
-use crate::object::Change;
+use crate::limit::LOOK_PERIOD;
+use crate::object::{BulkJob, Change};
 
 /// A committed change with its place in the feed of the store.
 #[derive(Debug, Clone)]
@@ -64,10 +67,7 @@ impl Subscription {
         // First listen, then ask where the feed ends: what lies between comes twice, not never.
         let notices = deps.changes.listen();
         let head = deps.changes.head().await.map_err(error::read)?;
-        if let Some(begun) = context.data_opt::<Begun>().and_then(|begun| begun.lock().ok()?.take()) {
-            // an error means that nobody waits for it any more
-            let _ = begun.send(());
-        }
+        has_begun(context);
         let changes = Changes { ctx, account, provisioning: Arc::clone(&deps.provisioning), notices, head };
         let entries = stream::unfold(Some(changes), async |changes| {
             let mut changes = changes?;
@@ -77,6 +77,65 @@ impl Subscription {
             }
         });
         Ok(entries.boxed())
+    }
+
+    /// A bulk job as it is, and whenever it has come further, until it has ended. After a check it is `STAGED` again,
+    /// with `finishedAt`, and can be started: the subscription goes on.
+    async fn bulk_job(&self, context: &Context<'_>, id: ID) -> Result<BoxStream<'static, Result<BulkJob>>> {
+        let ctx = allowed(context, Right::ProvisioningRead)?.clone();
+        let job = required(ResourceKind::BulkJob, "id", &id)?;
+        let bulk = Arc::clone(&deps(context)?.bulk);
+        if bulk.job_get(&ctx, job).await.map_err(error::read)?.is_none() {
+            return Err(error::coded(error::BAD_REQUEST, "id: there is no such bulk job within reach of this token"));
+        }
+        has_begun(context);
+        let progress = Progress { ctx, job, bulk, seen: None };
+        let told = stream::unfold(Some(progress), async |progress| {
+            let mut progress = progress?;
+            match progress.next().await? {
+                Ok(job) => Some((Ok(job), Some(progress))),
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(told.boxed())
+    }
+}
+
+/// What comes from now on is told.
+fn has_begun(context: &Context<'_>) {
+    if let Some(begun) = context.data_opt::<Begun>().and_then(|begun| begun.lock().ok()?.take()) {
+        // an error means that nobody waits for it any more
+        let _ = begun.send(());
+    }
+}
+
+/// A job on its way. Each turn of it is a transaction of its own and no event of the feed, so it is looked at.
+struct Progress {
+    ctx: Ctx,
+    job: BulkJobId,
+    bulk: Arc<dyn Bulk>,
+    seen: Option<(i64, JobState)>,
+}
+
+impl Progress {
+    /// The job, once it differs from what was told; none: it has ended, or is gone.
+    async fn next(&mut self) -> Option<Result<BulkJob>> {
+        if self.seen.is_some_and(|(_, state)| state.has_ended()) {
+            return None;
+        }
+        loop {
+            match self.bulk.job_get(&self.ctx, self.job).await {
+                Ok(Some(job)) => {
+                    let now = (job.revision.version, job.state);
+                    if self.seen.replace(now) != Some(now) {
+                        return Some(Ok(job.into()));
+                    }
+                }
+                Ok(None) => return None,
+                Err(failure) => return Some(Err(error::read(failure))),
+            }
+            tokio::time::sleep(LOOK_PERIOD).await;
+        }
     }
 }
 

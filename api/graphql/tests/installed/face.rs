@@ -32,6 +32,7 @@ pub struct Installed {
     pub db: TestDb,
     pub world: World,
     pub router: Router,
+    pub provisioning: ProvisioningStore,
     /// The provider's token, with every permission.
     pub token: String,
     pub provider: String,
@@ -61,6 +62,8 @@ pub struct Installed {
     /// A bulk job that can be started.
     pub job: String,
     fresh: AtomicU32,
+    /// Its end would be that of the streams.
+    _streaming: Streaming,
     _dir: tempfile::TempDir,
 }
 
@@ -85,8 +88,11 @@ impl Installed {
         let billing = BillingStore::new(used.clone(), files, installation, clock.clone(), ids.clone());
         let reports = ReportsStore::new(used.clone(), clock, ids, dir.path().join("reports"));
         let provider = global_id::encode(ResourceKind::Account, made.provider);
+        let (streaming, fault) = (Streaming::default(), Arc::new(StoreAlarms::new(used.clone())));
         let mut installed = Self {
-            router: router(&world, provisioning, billing.clone(), Arc::new(StoreAlarms::new(used.clone())), reports),
+            provisioning: provisioning.clone(),
+            router: router(&world, provisioning, billing.clone(), fault, reports, &streaming),
+            _streaming: streaming,
             db,
             world,
             token: made.token.expose().clone(),
@@ -168,7 +174,7 @@ impl Installed {
     /// A bulk job of one line.
     async fn staged(&self) -> String {
         let upload = request("POST", "/bulk/jobs", Some(&self.token)).header("content-type", "application/jsonl");
-        let line = r#"{"kind":"site","account":"North/Mill","site":"Quay"}"#;
+        let line = r#"{"kind":"site","account":"North/Mill","site":"Wharf"}"#;
         let sent = send(&self.router, upload.body(Body::from(line)).unwrap()).await;
         let job: Value = serde_json::from_slice(sent.body()).unwrap_or_else(|_| panic!("{sent:?}"));
         job["id"].as_str().unwrap_or_else(|| panic!("{job}")).to_owned()
@@ -383,8 +389,8 @@ fn router(
     billing: BillingStore,
     fault: Arc<StoreAlarms>,
     reports: ReportsStore,
+    streaming: &Streaming,
 ) -> Router {
-    let streaming = Streaming::default();
     let (provisioning, billing, reports) = (Arc::new(provisioning), Arc::new(billing), Arc::new(reports));
     let http = api_http::HttpDeps {
         authenticator: provisioning.clone(),

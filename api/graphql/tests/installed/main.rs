@@ -4,6 +4,7 @@
 
 mod face;
 mod hostile;
+mod jobs;
 mod samples;
 mod statements;
 #[path = "../support/mod.rs"]

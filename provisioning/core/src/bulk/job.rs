@@ -66,6 +66,14 @@ named! {
     }
 }
 
+impl JobState {
+    /// Whether nothing goes on with it, unless it is started again.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::Finished | Self::Refused | Self::Cancelled | Self::Stopped)
+    }
+}
+
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BulkJob {
