@@ -200,8 +200,8 @@ struct ResultDto<'a> {
     kind: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    change_id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    change_ids: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -209,7 +209,7 @@ struct ResultDto<'a> {
 }
 
 const RESULT_COLUMNS: [&str; 10] =
-    ["line", "outcome", "kind", "id", "changeId", "password", "code", "field", "message", "remedy"];
+    ["line", "outcome", "kind", "id", "changeIds", "password", "code", "field", "message", "remedy"];
 
 impl<'a> ResultDto<'a> {
     fn of(result: &'a LineResult) -> Self {
@@ -224,7 +224,7 @@ impl<'a> ResultDto<'a> {
             outcome: result.outcome.as_str(),
             kind: result.object.map(|object| object.kind.as_str()),
             id: result.object.map(|object| global_id::encode(object.kind, object.id)),
-            change_id: result.change.map(|change| global_id::encode(ResourceKind::Change, change)),
+            change_ids: result.changes.iter().map(|change| global_id::encode(ResourceKind::Change, change)).collect(),
             password: result.password.as_ref().map(|password| password.expose().as_str()),
             errors: result.refusals.iter().map(error).collect(),
         }
@@ -239,7 +239,7 @@ impl<'a> ResultDto<'a> {
                 self.outcome.to_owned(),
                 cell(self.kind),
                 cell(self.id.as_deref()),
-                cell(self.change_id.as_deref()),
+                to_cell(&self.change_ids.join(" ")),
                 cell(self.password),
                 cell(error.map(|error| error.code)),
                 cell(error.map(|error| error.field)),

@@ -306,7 +306,7 @@ async fn bulk_files_are_taken_in_and_results_given_out() {
     // a spreadsheet takes no cell for a formula
     let results = get(&format!("/bulk/jobs/{}/results?format=csv", job_id())).await;
     let records: Vec<&str> = results.lines().collect();
-    assert_eq!(records[0], "line,outcome,kind,id,changeId,password,code,field,message,remedy");
+    assert_eq!(records[0], "line,outcome,kind,id,changeIds,password,code,field,message,remedy");
     assert!(records[1].contains(",'=drawn,"), "{results}");
     assert_eq!(records[2], "3,refused,,,,,CONFLICT,number,'=1+1,choose another");
     let export = get("/bulk/export?format=csv&kinds=site,account").await;

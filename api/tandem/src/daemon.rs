@@ -593,7 +593,7 @@ fn spawn_pruning(
             let expected = [reports_store::CONSUMER];
             db::retention::prune(&store, &expected, now.plus_ms(-ANSWER_DAYS * DAY_MS), before).await?;
             provisioning.forget_credentials(now.plus_ms(-CREDENTIAL_DAYS * DAY_MS)).await?;
-            provisioning.forget_jobs(now.plus_ms(-BULK_DAYS * DAY_MS)).await?;
+            while provisioning.forget_job(now.plus_ms(-BULK_DAYS * DAY_MS), now).await? {}
             Ok(Step::Idle)
         }
     });

@@ -101,6 +101,8 @@ pub(crate) struct Case<'a> {
     pub(crate) now: Timestamp,
     /// Subscribers that this change makes, with where their customer sits.
     pub(crate) made: Vec<(Subscriber, AccountPath)>,
+    /// Subscribers that this change makes less those that it removes, of those that it brings back or takes away again.
+    pub(crate) balance: i64,
     /// Numbers that this change takes from a subscriber.
     pub(crate) freed: Vec<NumberId>,
     refusals: Vec<Refusal>,
@@ -117,6 +119,7 @@ impl<'a> Case<'a> {
             view,
             now: ctx.now(),
             made: Vec::new(),
+            balance: 0,
             freed: Vec::new(),
             refusals: Vec::new(),
             effects: Vec::new(),

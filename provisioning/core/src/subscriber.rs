@@ -112,6 +112,7 @@ pub(crate) fn removed(case: &mut Case<'_>, before: &Subscriber, domain: &Domain)
     case.effect(resource, address_of_record(before, domain), Some(before), None, write);
     if let Some(customer) = case.view.ancestry.last() {
         case.write(Write::SubscriberCount { path: customer.path.clone(), delta: -1 });
+        case.balance -= 1;
     }
 }
 
@@ -128,6 +129,7 @@ pub(crate) fn restored(case: &mut Case<'_>, subscriber: &Subscriber, domain: &Do
     if let Some(customer) = case.view.ancestry.last() {
         case.write(Write::SubscriberCount { path: customer.path.clone(), delta: 1 });
         case.made.push((subscriber.clone(), customer.path.clone()));
+        case.balance += 1;
     }
 }
 
@@ -161,7 +163,8 @@ fn check_site(case: &mut Case<'_>, site: Option<SiteId>, customer: AccountId) {
 /// One more subscriber must fit into the quota of the customer and of every account above.
 fn check_quota(case: &mut Case<'_>) {
     for account in &case.view.ancestry {
-        let Some(quota) = account.subscriber_quota.filter(|quota| account.subscriber_count >= *quota) else { continue };
+        let count = i64::from(account.subscriber_count).saturating_add(case.balance);
+        let Some(quota) = account.subscriber_quota.filter(|quota| count >= i64::from(*quota)) else { continue };
         if case.ctx.scope.contains(&account.path) {
             let message = format!("{} has used its quota of {quota} subscribers", account.name);
             case.refuse(RefusalCode::QuotaExceeded, "", &message, "raise the quota, or remove a subscriber");

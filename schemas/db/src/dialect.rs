@@ -54,6 +54,18 @@ pub enum Value<'a> {
     Bool(bool),
 }
 
+impl Value<'_> {
+    /// NULL of the same type.
+    const fn none(&self) -> Self {
+        match self {
+            Self::Int(_) | Self::Bool(_) => Self::Int(None),
+            Self::Text(_) | Self::Owned(_) => Self::Text(None),
+            Self::Uuid(_) => Self::Uuid(None),
+            Self::Bytes(_) => Self::Bytes(None),
+        }
+    }
+}
+
 macro_rules! value_from {
     ($($type:ty => $variant:ident;)+) => {$(
         impl<'a> From<$type> for Value<'a> {
@@ -205,13 +217,14 @@ where
     };
     let keys: Vec<&Vec<Value<'_>>> = keys.iter().filter(|key| key.iter().all(can_be)).collect();
     for part in keys.chunks(KEYS_MAX) {
-        // Few lengths, so few statements: the last key again does no harm, since a row that is found twice is one.
+        // Few lengths, so few statements. The rest is NULL, which equals nothing.
         let length = part.len().next_power_of_two();
         let sql = keyed_statement(columns, table, key, length, tail);
-        let padded = part.iter().chain(std::iter::repeat_n(part, length - part.len()).filter_map(|part| part.last()));
+        let nothing: Vec<Value<'_>> = part.first().into_iter().flat_map(|key| key.iter().map(Value::none)).collect();
+        let padded = part.iter().copied().chain(std::iter::repeat_n(&nothing, length - part.len()));
         let found: Vec<R> = crate::on_tx!(tx, c => {
             let mut query = sqlx::query_as(AssertSqlSafe(sql));
-            for value in padded.copied().flatten() {
+            for value in padded.flatten() {
                 query = match value {
                     Value::Int(v) => query.bind(*v),
                     Value::Text(v) => query.bind(*v),

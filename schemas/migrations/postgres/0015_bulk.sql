@@ -18,6 +18,10 @@ CREATE TABLE bulk_job (
   reason        TEXT COLLATE "C",
   started_at    BIGINT,
   finished_at   BIGINT,
+  -- grows with each start: what an earlier one left undone is not done by it
+  run           BIGINT NOT NULL DEFAULT 0,
+  -- turns in a row that came to nothing
+  failures      BIGINT NOT NULL DEFAULT 0,
   -- when it had its last turn: jobs that run take turns
   stepped_at    BIGINT NOT NULL,
   version       BIGINT NOT NULL,
@@ -41,7 +45,8 @@ CREATE TABLE bulk_result (
   outcome       TEXT COLLATE "C" NOT NULL,
   kind          TEXT COLLATE "C",
   resource_id   UUID,
-  change_id     UUID,
+  -- separated by spaces
+  changes       TEXT COLLATE "C",
   -- JSON
   refusals      TEXT COLLATE "C",
   -- the SIP password that was drawn, sealed

@@ -18,6 +18,10 @@ CREATE TABLE bulk_job (
   reason        TEXT,
   started_at    INTEGER,
   finished_at   INTEGER,
+  -- grows with each start: what an earlier one left undone is not done by it
+  run           INTEGER NOT NULL DEFAULT 0,
+  -- turns in a row that came to nothing
+  failures      INTEGER NOT NULL DEFAULT 0,
   -- when it had its last turn: jobs that run take turns
   stepped_at    INTEGER NOT NULL,
   version       INTEGER NOT NULL,
@@ -41,7 +45,8 @@ CREATE TABLE bulk_result (
   outcome       TEXT NOT NULL,
   kind          TEXT,
   resource_id   BLOB  ,
-  change_id     BLOB  ,
+  -- separated by spaces
+  changes       TEXT,
   -- JSON
   refusals      TEXT,
   -- the SIP password that was drawn, sealed

@@ -176,7 +176,7 @@ impl Bulk for Jobs {
             line: 2,
             outcome: LineOutcome::Applied,
             object: Some(ResourceRef { kind: ResourceKind::Subscriber, id: Uuid::from_u128(15) }),
-            change: Some(ChangeId::from_uuid(Uuid::from_u128(16))),
+            changes: vec![ChangeId::from_uuid(Uuid::from_u128(16))],
             refusals: Vec::new(),
             password,
         };
@@ -184,7 +184,7 @@ impl Bulk for Jobs {
             line: 3,
             outcome: LineOutcome::Refused,
             object: None,
-            change: None,
+            changes: Vec::new(),
             refusals: vec![refusal],
             password: None,
         };

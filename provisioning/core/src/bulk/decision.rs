@@ -58,11 +58,22 @@ impl LineDecision {
 }
 
 impl Step {
-    /// Takes `next` in, when it goes with this one; else gives it back.
+    /// Takes in the step of another line, when both together can be taken back as well as each: what a reversal looks at
+    /// is what there is before it. So objects and what lies in them, and two steps on the same object, are apart.
     ///
     /// # Errors
     /// The step that does not go with this one.
     pub fn join(&mut self, next: Self) -> Result<(), Self> {
+        let touches = |effect: &Effect| self.effects.iter().any(|own| own.resource == effect.resource);
+        let is_other = |effect: &Effect| self.effects.iter().any(|own| !are_alike(own, effect));
+        if next.effects.iter().any(|effect| touches(effect) || is_other(effect)) {
+            return Err(next);
+        }
+        self.go_on(next)
+    }
+
+    /// Takes in the next step of the same line.
+    fn go_on(&mut self, next: Self) -> Result<(), Self> {
         if next.path != self.path || next.reversibility != self.reversibility {
             return Err(next);
         }
@@ -74,20 +85,24 @@ impl Step {
     }
 }
 
+/// Whether neither of two objects can lie in the other. Subscribers and their numbers go together, as a subscriber that is
+/// removed and comes again has them.
+fn are_alike(one: &Effect, other: &Effect) -> bool {
+    let class = |effect: &Effect| match effect.resource.kind {
+        ResourceKind::Number => ResourceKind::Subscriber,
+        kind => kind,
+    };
+    class(one) == class(other)
+}
+
 /// Adds an effect; two on the same object are one, from the first state to the last.
 fn join_effect(effects: &mut Vec<Effect>, next: Effect) {
     let Some(place) = effects.iter().rposition(|effect| effect.resource == next.resource) else {
         return effects.push(next);
     };
     let Some(before) = effects.get_mut(place) else { return };
-    let kind = match (before.kind, next.kind) {
-        (EffectKind::Created, EffectKind::Deleted) => {
-            effects.remove(place);
-            return;
-        }
-        (EffectKind::Created, _) => EffectKind::Created,
-        (_, kind) => kind,
-    };
+    // a line does not remove what it makes
+    let kind = if before.kind == EffectKind::Created { EffectKind::Created } else { next.kind };
     (before.kind, before.after, before.name) = (kind, next.after, next.name);
 }
 
@@ -150,7 +165,7 @@ impl Work<'_> {
         self.picture.apply(&writes);
         let next = Step { path, effects: plan.effects, writes, reversibility: plan.reversibility };
         let next = match self.steps.last_mut() {
-            Some(step) => step.join(next),
+            Some(step) => step.go_on(next),
             None => Err(next),
         };
         if let Err(next) = next {
@@ -370,6 +385,9 @@ impl Work<'_> {
         let kept: BTreeSet<E164> = wanted.iter().copied().collect();
         let freed: Vec<Number> =
             self.picture.numbers_of(id).filter(|number| !kept.contains(&number.e164)).cloned().collect();
+        // one that an account above gave stays
+        let freed: Vec<Number> =
+            freed.into_iter().filter(|number| self.picture.reaches(&self.ctx.scope, number.account)).collect();
         for number in freed {
             self.run(&Command::NumberAssign { id: number.id, subscriber: None })?;
         }
@@ -386,9 +404,12 @@ impl Work<'_> {
 
     /// A number that is free is given to the subscriber; one that is not in the inventory is taken into the customer's.
     fn number_answered(&mut self, id: SubscriberId, customer: AccountId, e164: E164) -> Result<(), Vec<Refusal>> {
-        let number = self.picture.number_by_e164(e164).filter(|n| self.picture.reaches(&self.ctx.scope, n.account));
+        let number = self.picture.number_by_e164(e164);
+        if number.is_some_and(|number| number.subscriber == Some(id)) {
+            return Ok(());
+        }
+        let number = number.filter(|number| self.picture.reaches(&self.ctx.scope, number.account));
         match number.map(|number| (number.id, number.subscriber)) {
-            Some((_, Some(other))) if other == id => Ok(()),
             Some((_, Some(_))) => {
                 let message = "another subscriber answers this number";
                 Err(vec![Refusal::new(RefusalCode::Conflict, "", message, "free the number first")])

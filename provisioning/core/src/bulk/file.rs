@@ -65,7 +65,7 @@ fn csv_records(file: &[u8]) -> Result<impl Iterator<Item = StagedLine> + Send + 
             return Err(refused(format!("the column {name} comes twice")));
         }
     }
-    let mut lines = LineCounter { file, octet: 0, line: 1 };
+    let mut lines = LineCounter { file, octet: 0, line: 1, told: 0 };
     Ok(reader.into_byte_records().filter_map(move |record| {
         let position = match &record {
             Ok(record) => record.position(),
@@ -86,19 +86,24 @@ struct LineCounter<'a> {
     file: &'a [u8],
     octet: usize,
     line: u32,
+    /// The last one that was given.
+    told: u32,
 }
 
 impl LineCounter<'_> {
-    /// The line of the record that begins at or behind an octet, which is not before the last one.
+    /// The line of the record that begins at or behind an octet, which is not before the last one. No two records have
+    /// the same.
     fn at(&mut self, octet: u64) -> u32 {
         let octet = usize::try_from(octet).unwrap_or(usize::MAX);
-        let is_new = |octet: &u8| *octet == b'\n';
         let rest = self.file.get(octet..).unwrap_or_default();
         let ends = rest.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count();
         let passed = self.file.get(self.octet..octet.saturating_add(ends)).unwrap_or_default();
-        let more = passed.iter().filter(|octet| is_new(octet)).count();
-        self.line = self.line.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+        // CR alone ends a line, too
+        let next = passed.iter().skip(1).chain(std::iter::once(&0));
+        let more = passed.iter().zip(next).filter(|(own, next)| **own == b'\n' || (**own == b'\r' && **next != b'\n'));
+        self.line = self.line.saturating_add(u32::try_from(more.count()).unwrap_or(u32::MAX)).max(self.told + 1);
         self.octet = self.octet.saturating_add(passed.len());
+        self.told = self.line;
         self.line
     }
 }
@@ -157,6 +162,16 @@ mod tests {
             (6, r#"{"account":"-","kind":"site","site":"=1"}"#),
         ];
         assert_eq!(told(Format::Csv, file.as_bytes()), expected.map(|(line, text)| (line, text.to_owned())));
+    }
+
+    #[test]
+    fn line_ends_of_any_sort_are_counted() {
+        for file in ["kind,site\rsite,a\rsite,b\r", "kind,site\r\nsite,a\r\nsite,b", "kind,site\nsite,a\nsite,b\n"] {
+            let lines: Vec<u32> = told(Format::Csv, file.as_bytes()).into_iter().map(|(line, _)| line).collect();
+            assert_eq!(lines, [2, 3], "{file:?}");
+        }
+        let stray = told(Format::Csv, b"kind,site\nsite,a\rb,c\nsite,d\n");
+        assert_eq!(stray.into_iter().map(|(line, _)| line).collect::<Vec<_>>(), [2, 3, 4]);
     }
 
     #[test]

@@ -128,8 +128,8 @@ pub struct LineResult {
     pub outcome: LineOutcome,
     /// The object that it is about.
     pub object: Option<model::change::ResourceRef>,
-    /// The change that did it.
-    pub change: Option<ChangeId>,
+    /// The changes that did it, in their order: one for each account that it touched.
+    pub changes: Vec<ChangeId>,
     /// Why it was refused.
     pub refusals: Vec<model::change::Refusal>,
     /// The SIP password that was drawn.

@@ -60,8 +60,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All, in the order in which they can be made.
-    pub const ALL: [Self; 5] = [Self::Account, Self::Domain, Self::Site, Self::Subscriber, Self::Number];
+    /// All, in the order in which they can be made: a subscriber takes numbers that are not there into its customer's
+    /// inventory.
+    pub const ALL: [Self; 5] = [Self::Account, Self::Domain, Self::Site, Self::Number, Self::Subscriber];
 
     /// The name in a line.
     #[must_use]

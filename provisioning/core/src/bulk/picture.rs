@@ -34,6 +34,8 @@ pub struct Picture {
     e164s: HashMap<E164, NumberId>,
     answered: HashMap<SubscriberId, HashSet<NumberId>>,
     population: HashMap<Uuid, i64>,
+    /// How many more subscribers a domain or site has than it had.
+    moved: HashMap<Uuid, i64>,
     gone: HashSet<Uuid>,
 }
 
@@ -73,7 +75,7 @@ impl Picture {
         }
     }
 
-    /// Takes in how many subscribers a domain or site has.
+    /// Takes in how many subscribers a domain or site has, without those that lines made or removed.
     pub fn population(&mut self, id: Uuid, count: i64) {
         self.population.entry(id).or_insert(count);
     }
@@ -254,7 +256,8 @@ impl Picture {
     }
 
     fn populated(&self, id: Uuid, view: &mut View) {
-        let count = self.population.get(&id).copied().unwrap_or_default();
+        let of = |counts: &HashMap<Uuid, i64>| counts.get(&id).copied().unwrap_or_default();
+        let count = of(&self.population) + of(&self.moved);
         view.populated.extend((count > 0).then_some((id, count)));
     }
 
@@ -355,9 +358,7 @@ impl Picture {
     /// One subscriber more or less in its domain and at its site.
     fn resident(&mut self, subscriber: &Subscriber, delta: i64) {
         for id in [Some(subscriber.domain.uuid()), subscriber.site.map(SiteId::uuid)].into_iter().flatten() {
-            if let Some(count) = self.population.get_mut(&id) {
-                *count += delta;
-            }
+            *self.moved.entry(id).or_default() += delta;
         }
     }
 

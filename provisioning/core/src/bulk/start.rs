@@ -52,8 +52,15 @@ pub(crate) fn start(case: &mut Case<'_>, id: BulkJobId, mode: JobMode) {
 
 pub(crate) fn cancel(case: &mut Case<'_>, id: BulkJobId) {
     let Some(before) = named(case, id) else { return };
-    if before.state == JobState::Finished || before.state == JobState::Cancelled {
-        case.refuse(RefusalCode::Conflict, "id", "it has ended", "take back what it did, change by change");
+    match before.state {
+        JobState::Finished | JobState::Cancelled => {
+            case.refuse(RefusalCode::Conflict, "id", "it has ended", "take back what it did, change by change");
+        }
+        JobState::Uploading => {
+            let message = "its lines are not all there";
+            case.refuse(RefusalCode::Conflict, "id", message, "leave it: what is not sent to its end is forgotten");
+        }
+        JobState::Staged | JobState::Running | JobState::Refused | JobState::Stopped => {}
     }
     let after = BulkJob { state: JobState::Cancelled, finished_at: Some(case.now), ..next(case, before) };
     changed(case, before, &after);

@@ -3,7 +3,7 @@
 use db::dialect::{BulkRow, Value, bulk_insert};
 use db::sqlx::{self, FromRow};
 use db::{Db, DbError, Tx, on_db, on_tx};
-use model::change::{Refusal, ResourceKind, ResourceRef};
+use model::change::{Refusal, RefusalCode, ResourceKind, ResourceRef};
 use model::id::{BulkJobId, ChangeId};
 use provisioning::bulk::Fields;
 use provisioning::bulk::job::LineResult;
@@ -21,7 +21,7 @@ const MALFORMED: char = '!';
 db::statements! {
     WAITING = "SELECT line, sealed FROM bulk_line WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3";
     DONE = "DELETE FROM bulk_line WHERE job_id = $1 AND line <= $2";
-    RESULTS = "SELECT line, outcome, kind, resource_id, change_id, refusals, password FROM bulk_result \
+    RESULTS = "SELECT line, outcome, kind, resource_id, changes, refusals, password FROM bulk_result \
         WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3";
     /// Lines that wait have a result of a check only, or of a try of all.
     FORGET_RESULTS = "DELETE FROM bulk_result WHERE job_id = $1 \
@@ -80,10 +80,17 @@ pub(super) async fn waiting(
         .bind(job.uuid()).bind(i64::from(after)).bind(i64::from(limit)).fetch_all(c).await)?;
     let open = |(line, sealed): (i64, Vec<u8>)| {
         let line = unsigned("bulk_line.line", line)?;
-        let text = sealer.open(SEALED, bound(job, line), &sealed)?;
-        let fields = match text.expose().strip_prefix(MALFORMED) {
-            None => Fields::from_json(text.expose()),
-            Some(refusal) => Err(serde_json::from_str(refusal).map_err(|e| DbError::corrupt(SEALED, e))?),
+        // One line that cannot be read must not keep the others from being done.
+        let broken = |error: String| {
+            tracing::error!(job.id = %job, line, error, "a line of a bulk job cannot be read");
+            Refusal::new(RefusalCode::Invalid, "", "the line cannot be read any more", "send it again")
+        };
+        let fields = match sealer.open(SEALED, bound(job, line), &sealed) {
+            Ok(text) => match text.expose().strip_prefix(MALFORMED) {
+                None => Fields::from_json(text.expose()),
+                Some(refusal) => Err(serde_json::from_str(refusal).unwrap_or_else(|error| broken(error.to_string()))),
+            },
+            Err(error) => Err(broken(error.to_string())),
         };
         Ok(StagedLine { line, fields })
     };
@@ -108,6 +115,7 @@ pub(super) async fn wait_anew(tx: &mut Tx, job: BulkJobId) -> Result<(), DbError
 struct ResultRow<'a> {
     job: Uuid,
     result: &'a LineResult,
+    changes: Option<String>,
     refusals: Option<String>,
     password: Option<Vec<u8>>,
 }
@@ -115,11 +123,13 @@ struct ResultRow<'a> {
 impl<'a> ResultRow<'a> {
     fn of(sealer: &Sealer, job: BulkJobId, result: &'a LineResult) -> Result<Self, DbError> {
         let LineResult { line, refusals, password, .. } = result;
+        let changes: Vec<String> = result.changes.iter().map(ToString::to_string).collect();
         let refusals = (!refusals.is_empty()).then(|| serde_json::to_string(refusals)).transpose();
         let password = password.as_ref().map(|password| sealer.seal(PASSWORD, bound(job, *line), password.expose()));
         Ok(Self {
             job: job.uuid(),
             result,
+            changes: (!changes.is_empty()).then(|| changes.join(" ")),
             refusals: refusals.map_err(|e| DbError::corrupt("bulk_result.refusals", e))?,
             password: password.transpose()?,
         })
@@ -129,7 +139,7 @@ impl<'a> ResultRow<'a> {
 impl BulkRow for ResultRow<'_> {
     const TABLE: &'static str = "bulk_result";
     const COLUMNS: &'static [&'static str] =
-        &["job_id", "line", "outcome", "kind", "resource_id", "change_id", "refusals", "password"];
+        &["job_id", "line", "outcome", "kind", "resource_id", "changes", "refusals", "password"];
 
     fn values<'a>(&'a self, out: &mut Vec<Value<'a>>) {
         let result = self.result;
@@ -139,7 +149,7 @@ impl BulkRow for ResultRow<'_> {
             result.outcome.as_str().into(),
             result.object.map(|object| object.kind.as_str()).into(),
             result.object.map(|object| object.id).into(),
-            result.change.map(ChangeId::uuid).into(),
+            self.changes.as_deref().into(),
             self.refusals.as_deref().into(),
             self.password.as_deref().into(),
         ]);
@@ -163,7 +173,7 @@ struct StoredResult {
     outcome: String,
     kind: Option<String>,
     resource_id: Option<Uuid>,
-    change_id: Option<Uuid>,
+    changes: Option<String>,
     refusals: Option<String>,
     password: Option<Vec<u8>>,
 }
@@ -188,7 +198,12 @@ pub(super) async fn results(
             line,
             outcome: parsed("bulk_result.outcome", &row.outcome)?,
             object: kind.zip(row.resource_id).map(|(kind, id)| ResourceRef { kind, id }),
-            change: row.change_id.map(ChangeId::from_uuid),
+            changes: row
+                .changes
+                .iter()
+                .flat_map(|changes| changes.split(' '))
+                .map(|change| parsed::<ChangeId>("bulk_result.changes", change))
+                .collect::<Result<_, _>>()?,
             refusals: refusals.unwrap_or_default(),
             password: row.password.map(|sealed| sealer.open(PASSWORD, bound(job, line), &sealed)).transpose()?,
         })

@@ -31,6 +31,10 @@ use crate::row::{Lock, Stored, get, list, load, one_row, owned_statements, parse
 
 /// Longest name of a job, in characters: that of a file.
 const NAME_MAX: usize = 255;
+/// Jobs of one account that have not ended: each may hold a file, and has its turns.
+const OPEN_MAX: i64 = 20;
+/// How long an upload may be silent.
+const UPLOAD_MS: i64 = 3_600_000;
 
 owned_statements! {
     "bulk_job", "x.id, x.account_id, x.name, x.state, x.mode, x.total, x.applied, x.unchanged, x.refused, x.started_by, \
@@ -39,12 +43,15 @@ owned_statements! {
         created_at, updated_at) VALUES ($1, $2, $3, 'uploading', 0, 0, 0, 0, $4, 1, $4, $4)";
     UPDATE = "UPDATE bulk_job SET state = $3, mode = $4, started_by = $5, reason = $6, started_at = $7, finished_at = $8, \
         version = version + 1, updated_at = $9 WHERE id = $1 AND version = $2";
-    RIGHTS = "UPDATE bulk_job SET token_id = $2 WHERE id = $1";
+    BEGUN = "UPDATE bulk_job SET token_id = $2, run = run + 1, failures = 0 WHERE id = $1";
+    /// Jobs of an account that have not ended.
+    OPEN = "SELECT COUNT(*) FROM bulk_job WHERE account_id = $1 AND state IN ('uploading', 'staged', 'running')";
     TOTAL = "UPDATE bulk_job SET total = total + $2, updated_at = $3 WHERE id = $1 AND state = 'uploading'";
     STAGED = "UPDATE bulk_job SET state = 'staged', version = version + 1, updated_at = $2 \
         WHERE id = $1 AND state = 'uploading'";
-    /// Jobs that ended, or never came to be, before an instant.
-    FORGET = "DELETE FROM bulk_job WHERE updated_at < $1 AND state <> 'running'";
+    /// Jobs that nobody touched since an instant, and uploads that broke off before another.
+    FORGET = "DELETE FROM bulk_job WHERE id IN (SELECT id FROM bulk_job WHERE (updated_at < $1 AND state <> 'running') \
+        OR (updated_at < $2 AND state = 'uploading') ORDER BY updated_at LIMIT 1)";
 }
 
 #[derive(Debug, FromRow)]
@@ -101,7 +108,7 @@ pub(crate) async fn update(tx: &mut Tx, job: &BulkJob) -> Result<(), DbError> {
 
 /// A job begins, or goes on, with the rights of a token.
 pub(crate) async fn begun(tx: &mut Tx, job: BulkJobId, token: Uuid) -> Result<(), DbError> {
-    on_tx!(tx, c => sqlx::query(RIGHTS).bind(job.uuid()).bind(token).execute(c).await.map(|_| ()))?;
+    on_tx!(tx, c => sqlx::query(BEGUN).bind(job.uuid()).bind(token).execute(c).await.map(|_| ()))?;
     lines::wait_anew(tx, job).await
 }
 
@@ -128,16 +135,22 @@ impl Bulk for ProvisioningStore {
             revision: Revision { version: 1, created_at: now, updated_at: now },
         };
         let made = Arc::new(job.clone());
-        let written = self.db.write::<_, Infallible, _>(move |tx| {
+        let written = self.db.write(move |tx| {
             let job = Arc::clone(&made);
             Box::pin(async move {
+                let account = job.account.uuid();
+                db::dialect::serialize_on(tx, &[b"bulk", account.as_bytes()]).await?;
+                let open: i64 = on_tx!(tx, c => sqlx::query_scalar(OPEN).bind(account).fetch_one(c).await)?;
+                if open >= OPEN_MAX {
+                    return Err(WriteError::Refused(too_many()));
+                }
                 on_tx!(tx, c => sqlx::query(INSERT)
                     .bind(job.id.uuid()).bind(job.account.uuid()).bind(&job.name).bind(now.0)
                     .execute(c).await.map(|_| ()))?;
                 Ok(())
             })
         });
-        written.await.map_err(sure)?;
+        written.await.map_err(ChangeError::from)?;
         Ok(job)
     }
 
@@ -164,7 +177,13 @@ impl Bulk for ProvisioningStore {
                 Ok(())
             })
         });
-        written.await.map_err(ChangeError::from)
+        written.await.map_err(|error| match error {
+            WriteError::Db(DbError::Unique { .. }) => {
+                let message = "a line has the number of another";
+                Refusal::new(RefusalCode::Invalid, "", message, "number the lines of a job as they rise").into()
+            }
+            other => other.into(),
+        })
     }
 
     async fn job_staged(&self, ctx: &Ctx, id: BulkJobId) -> Result<BulkJob, ChangeError> {
@@ -218,19 +237,21 @@ impl Bulk for ProvisioningStore {
 }
 
 impl ProvisioningStore {
-    /// Forgets jobs that ended, or were never started, before `before`, with their lines and results. Gives how many.
+    /// Forgets a job that ended, or was never started, before `before`, or whose upload broke off, with its lines and
+    /// results. One at a time, since it may have many. Whether there was one.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn forget_jobs(&self, before: Timestamp) -> Result<u64, DbError> {
+    pub async fn forget_job(&self, before: Timestamp, now: Timestamp) -> Result<bool, DbError> {
+        let silent = now.plus_ms(-UPLOAD_MS);
         let forgotten = self.db.write::<_, Infallible, _>(move |tx| {
             Box::pin(async move {
-                Ok(on_tx!(tx, c => sqlx::query(FORGET).bind(before.0)
+                Ok(on_tx!(tx, c => sqlx::query(FORGET).bind(before.0).bind(silent.0)
                     .execute(c).await.map(|done| done.rows_affected()))?)
             })
         });
         match forgotten.await {
-            Ok(count) => Ok(count),
+            Ok(count) => Ok(count > 0),
             Err(WriteError::Db(error)) => Err(error),
             Err(WriteError::Refused(never)) => match never {},
         }
@@ -255,11 +276,9 @@ fn not_uploading() -> ChangeError {
     Refusal::new(RefusalCode::Conflict, "id", "the job takes no more lines", "send them as a new job").into()
 }
 
-fn sure(error: WriteError<Infallible>) -> ChangeError {
-    match error {
-        WriteError::Db(error) => error.into(),
-        WriteError::Refused(never) => match never {},
-    }
+fn too_many() -> ChangeError {
+    let message = format!("the account has {OPEN_MAX} bulk jobs that have not ended");
+    Refusal::new(RefusalCode::Conflict, "", message, "start or cancel one of them first").into()
 }
 
 /// The statements that are put together at run time, for tests that prepare them.

@@ -13,7 +13,7 @@ use model::id::{BulkJobId, ChangeId, IdSource, TraceId};
 use model::tenancy::{AccountPath, Scope};
 use model::time::Clock;
 use provisioning::bulk::job::{BulkJob, JobMode, JobState, LineOutcome, LineResult};
-use provisioning::bulk::{Line, LineDecision, Outcome, Picture, Step, decide_line};
+use provisioning::bulk::{Line, Outcome, Picture, Step, decide_line};
 use provisioning::port::StagedLine;
 use uuid::Uuid;
 
@@ -28,16 +28,28 @@ const TURN: u32 = 256;
 const CHECK_TURN: u32 = 2_048;
 /// How long a check may be silent until another node takes it over.
 const CHECK_LEASE_MS: i64 = 60_000;
+/// Turns in a row that may come to nothing.
+const FAILURES_MAX: i64 = 5;
+/// Effects after which a turn ends before its last line: as many writes as some tens of milliseconds hold.
+const EFFECTS_MAX: usize = 2_000;
+/// Effects of lines that are done all or none: some seconds in which others wait for the writer.
+const ALL_EFFECTS_MAX: usize = 50_000;
 /// The command of changes that lines make.
 const COMMAND: &str = "bulk_apply";
 
 db::statements! {
-    NEXT = "SELECT id, mode FROM bulk_job WHERE state = 'running' AND mode <> 'check' ORDER BY stepped_at, id LIMIT 1";
-    NEXT_CHECK = "SELECT id, mode FROM bulk_job WHERE state = 'running' AND mode = 'check' ORDER BY stepped_at, id LIMIT 1";
+    NEXT = "SELECT id, mode, run FROM bulk_job WHERE state = 'running' AND mode <> 'check' ORDER BY stepped_at, id LIMIT 1";
+    NEXT_CHECK = "SELECT id, mode, run FROM bulk_job WHERE state = 'running' AND mode = 'check' ORDER BY stepped_at, id LIMIT 1";
     /// With whose rights, and from which account down.
-    RIGHTS = "SELECT j.token_id, a.path FROM bulk_job j JOIN account a ON a.id = j.account_id WHERE j.id = $1";
+    RIGHTS = "SELECT j.token_id, j.run, a.path FROM bulk_job j JOIN account a ON a.id = j.account_id WHERE j.id = $1";
     STEPPED = "UPDATE bulk_job SET state = $2, reason = $3, applied = applied + $4, unchanged = unchanged + $5, \
-        refused = refused + $6, stepped_at = $7, updated_at = $7, finished_at = $8, version = version + 1 WHERE id = $1";
+        refused = refused + $6, stepped_at = $7, updated_at = $7, finished_at = $8, failures = 0, version = version + 1 WHERE id = $1";
+    /// A turn came to nothing: others have theirs first, and after some in a row the job stops.
+    FAILED = "UPDATE bulk_job SET failures = failures + 1, stepped_at = $2, updated_at = $2, version = version + 1, \
+        state = CASE WHEN failures + 1 < $3 THEN state ELSE 'stopped' END, \
+        reason = CASE WHEN failures + 1 < $3 THEN reason ELSE $4 END, \
+        finished_at = CASE WHEN failures + 1 < $3 THEN finished_at ELSE $2 END \
+        WHERE id = $1 AND state = 'running' AND run = $5";
 }
 
 /// What a turn came to.
@@ -59,6 +71,8 @@ struct Turn {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     job: BulkJobId,
+    /// The start that it belongs to.
+    run: i64,
 }
 
 /// What lines came to.
@@ -67,6 +81,7 @@ struct Done {
     results: Vec<LineResult>,
     /// Changes in their order, each with the results that it belongs to.
     steps: Vec<(Step, Vec<usize>)>,
+    effects: usize,
 }
 
 /// What is noted of a turn.
@@ -98,11 +113,14 @@ impl ProvisioningStore {
     /// When the database fails; nothing of the turn was done then, and the next call tries it again.
     pub async fn bulk_step(&self, clock: &Arc<dyn Clock>, ids: &Arc<dyn IdSource>) -> Result<BulkStep, DbError> {
         let Some((turn, mode)) = self.turn(NEXT, clock, ids).await? else { return Ok(BulkStep::Idle) };
-        match mode {
-            JobMode::AllOrNothing => turn.all_or_nothing().await?,
-            JobMode::PerLine | JobMode::Check => turn.per_line().await?,
-        }
-        Ok(BulkStep::Worked)
+        let working = turn.clone();
+        turn.guarded(async move {
+            match mode {
+                JobMode::AllOrNothing => working.all_or_nothing().await,
+                JobMode::PerLine | JobMode::Check => working.per_line().await,
+            }
+        })
+        .await
     }
 
     /// Does the check that waits longest, whole. Beside [`ProvisioningStore::bulk_step`], which it does not hold up.
@@ -119,8 +137,8 @@ impl ProvisioningStore {
         if !turn.holds_check(node).await? {
             return Ok(BulkStep::Idle);
         }
-        turn.check(node).await?;
-        Ok(BulkStep::Worked)
+        let (working, node) = (turn.clone(), node.to_owned());
+        turn.guarded(async move { working.check(&node).await }).await
     }
 
     async fn turn(
@@ -129,34 +147,64 @@ impl ProvisioningStore {
         clock: &Arc<dyn Clock>,
         ids: &Arc<dyn IdSource>,
     ) -> Result<Option<(Turn, JobMode)>, DbError> {
-        let next: Option<(Uuid, String)> = on_db!(&self.db, c => sqlx::query_as(next).fetch_optional(c).await)?;
-        let Some((job, mode)) = next else { return Ok(None) };
+        let next: Option<(Uuid, String, i64)> = on_db!(&self.db, c => sqlx::query_as(next).fetch_optional(c).await)?;
+        let Some((job, mode, run)) = next else { return Ok(None) };
         let (clock, ids) = (Arc::clone(clock), Arc::clone(ids));
-        let turn = Turn { store: self.clone(), clock, ids, job: BulkJobId::from_uuid(job) };
+        let turn = Turn { store: self.clone(), clock, ids, job: BulkJobId::from_uuid(job), run };
         Ok(Some((turn, parsed("bulk_job.mode", &mode)?)))
     }
 }
 
 impl Turn {
-    /// Some lines, each for itself. When another change took what a line wants at the same time, the lines come again one
-    /// by one, and the one that meets it is refused.
+    /// Whatever becomes of a turn, the next one is another job's: a job that fails, or a defect that it meets, keeps
+    /// nobody else from theirs.
+    async fn guarded(
+        self,
+        work: impl Future<Output = Result<(), DbError>> + Send + 'static,
+    ) -> Result<BulkStep, DbError> {
+        let why = match tokio::spawn(work).await {
+            Ok(Ok(())) => return Ok(BulkStep::Worked),
+            Ok(Err(error)) if is_of_the_store(&error) => return Err(error),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => format!("a defect of the program: {panic}"),
+        };
+        tracing::error!(job.id = %self.job, error = why, "a turn of a bulk job came to nothing");
+        let (job, run, now) = (self.job.uuid(), self.run, self.clock.now().utc.0);
+        let noted = self.store.db.write::<_, ChangeError, _>(move |tx| {
+            Box::pin(async move {
+                let reason = "a defect or a damaged row keeps it from going on; the log has the cause";
+                on_tx!(tx, c => sqlx::query(FAILED)
+                    .bind(job).bind(now).bind(FAILURES_MAX).bind(reason).bind(run).execute(c).await.map(|_| ()))?;
+                Ok(())
+            })
+        });
+        done(noted.await)?;
+        Ok(BulkStep::Worked)
+    }
+
+    /// Some lines, each for itself. When they cannot be done together, as when another change took what one of them wants
+    /// at the same time, they come again one by one, and the one that cannot be done is refused.
     async fn per_line(&self) -> Result<(), DbError> {
         match self.lines_done(TURN, None).await {
-            Err(WriteError::Db(DbError::Unique { .. } | DbError::ForeignKey)) => {}
+            Err(WriteError::Db(error)) if !is_of_the_store(&error) => {}
             other => return done(other),
         }
-        match self.lines_done(1, None).await {
+        let refused: ChangeError = match self.lines_done(1, None).await {
             Err(WriteError::Db(DbError::Unique { constraint })) => {
-                let refused = <ProvisioningStore as db::pipeline::Commands>::raced(constraint);
-                done(self.lines_done(1, Some(refused)).await)
+                <ProvisioningStore as db::pipeline::Commands>::raced(constraint)
             }
             Err(WriteError::Db(DbError::ForeignKey)) => {
                 let message = "what it refers to was removed at the same time";
-                let refused = Refusal::new(RefusalCode::Conflict, "", message, "look it up, and send the line again");
-                done(self.lines_done(1, Some(refused.into())).await)
+                Refusal::new(RefusalCode::Conflict, "", message, "look it up, and send the line again").into()
             }
-            other => done(other),
-        }
+            Err(WriteError::Db(error)) if !is_of_the_store(&error) => {
+                tracing::error!(job.id = %self.job, %error, "a line of a bulk job could not be done");
+                let message = "a damaged row or a defect keeps it from being done; the log has the cause";
+                Refusal::new(RefusalCode::Conflict, "", message, "tell the operator, then send the line again").into()
+            }
+            other => return done(other),
+        };
+        done(self.lines_done(1, Some(refused)).await)
     }
 
     async fn lines_done(&self, limit: u32, refused: Option<ChangeError>) -> Result<(), Failed> {
@@ -181,9 +229,10 @@ impl Turn {
             return Ok(self.ended(tx, JobState::Finished, None).await?);
         };
         let mut done = match refused {
-            None => decided(tx, &ctx, staged, &mut Picture::default()).await?,
-            Some(error) => Done { results: vec![refused_line(last, reasons(error))], steps: Vec::new() },
+            None => decided(tx, &ctx, staged, &mut Picture::default(), EFFECTS_MAX).await?,
+            Some(error) => Done { results: vec![refused_line(last, reasons(error))], ..Done::default() },
         };
+        let last = done.results.last().map_or(last, |result| result.line);
         self.write(tx, &ctx, &mut done).await?;
         lines::done(tx, self.job, last).await?;
         self.stepped(tx, job.state, None, &Tally::of(&done.results), None).await?;
@@ -208,7 +257,13 @@ impl Turn {
             let staged = lines::waiting(tx, &self.store.sealer, self.job, last, TURN).await?;
             let Some(line) = staged.last().map(|line| line.line) else { break };
             last = line;
-            done.join(decided(tx, &ctx, staged, &mut picture).await?);
+            done.join(decided(tx, &ctx, staged, &mut picture, usize::MAX).await?);
+            if done.effects > ALL_EFFECTS_MAX {
+                let reason =
+                    format!("it changes more than {ALL_EFFECTS_MAX} objects: start it line by line, or divide it");
+                let now = Some(ctx.now().0);
+                return Ok(self.stepped(tx, JobState::Refused, Some(reason), &Tally::default(), now).await?);
+            }
         }
         if done.results.iter().any(|result| result.outcome == LineOutcome::Refused) {
             // the others were not done either: only what was refused has a result
@@ -250,7 +305,7 @@ impl Turn {
                     let (mut picture, last) = before;
                     let staged = lines::waiting(tx, &turn.store.sealer, turn.job, last, CHECK_TURN).await?;
                     let last = staged.last().map(|line| line.line);
-                    let done = decided(tx, &shared, staged, &mut picture).await?;
+                    let done = decided(tx, &shared, staged, &mut picture, usize::MAX).await?;
                     Ok((picture, last, done))
                 })
             });
@@ -300,8 +355,11 @@ impl Turn {
     async fn begun(&self, tx: &mut Tx) -> Result<Option<(BulkJob, Ctx)>, DbError> {
         let job = row::load::<Row>(tx, super::LOAD, self.job.uuid(), Lock::Held).await?;
         let Some(job) = job.filter(|job| job.state == JobState::Running) else { return Ok(None) };
-        let (token, path): (Option<Uuid>, String) =
+        let (token, run, path): (Option<Uuid>, i64, String) =
             on_tx!(tx, c => sqlx::query_as(RIGHTS).bind(self.job.uuid()).fetch_one(c).await)?;
+        if run != self.run {
+            return Ok(None);
+        }
         let path: AccountPath = parsed("account.path", &path)?;
         let now = self.clock.now().utc;
         let actor = match token {
@@ -313,7 +371,8 @@ impl Turn {
             enabled && actor.path.contains(&path) && actor.permissions.has(Permission::ProvisioningWrite)
         });
         let Some(mut actor) = actor else {
-            let reason = "the token that started it is gone, has ended or lacks provisioning:write".to_owned();
+            let reason = "the token that started it has ended or lacks provisioning:write, or the account is disabled"
+                .to_owned();
             self.ended(tx, JobState::Stopped, Some(reason)).await?;
             return Ok(None);
         };
@@ -355,7 +414,7 @@ impl Turn {
         for (change, step, of) in steps {
             for place in of {
                 if let Some(result) = done.results.get_mut(place) {
-                    result.change.get_or_insert(change);
+                    result.changes.push(change);
                 }
             }
             let Step { path, effects, writes, reversibility } = step;
@@ -381,6 +440,7 @@ impl Done {
     fn join(&mut self, next: Self) {
         let before = self.results.len();
         self.results.extend(next.results);
+        self.effects += next.effects;
         for (step, of) in next.steps {
             self.push(step, of.into_iter().map(|place| place + before));
         }
@@ -400,8 +460,14 @@ impl Done {
     }
 }
 
-/// Decides on lines one after the other.
-async fn decided(tx: &mut Tx, ctx: &Ctx, staged: Vec<StagedLine>, picture: &mut Picture) -> Result<Done, DbError> {
+/// Decides on lines one after the other, until they have as many effects.
+async fn decided(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    staged: Vec<StagedLine>,
+    picture: &mut Picture,
+    effects_max: usize,
+) -> Result<Done, DbError> {
     let parsed: Vec<(u32, Result<Line, Vec<Refusal>>)> = staged
         .into_iter()
         .map(|StagedLine { line, fields }| (line, fields.map_err(|refusal| vec![refusal]).and_then(Line::parse)))
@@ -413,27 +479,31 @@ async fn decided(tx: &mut Tx, ctx: &Ctx, staged: Vec<StagedLine>, picture: &mut 
         let decision = parsed.and_then(|parsed| decide_line(ctx, picture, &parsed));
         let place = done.results.len();
         match decision {
-            Ok(LineDecision { steps, object }) => {
-                let decision = LineDecision { steps, object };
+            Ok(decision) => {
                 let outcome = match decision.outcome() {
                     Outcome::Applied => LineOutcome::Applied,
                     Outcome::Unchanged => LineOutcome::Unchanged,
                 };
                 let object = decision.object.map(|(kind, id)| ResourceRef { kind, id });
-                let result = LineResult { line, outcome, object, change: None, refusals: Vec::new(), password: None };
+                let result =
+                    LineResult { line, outcome, object, changes: Vec::new(), refusals: Vec::new(), password: None };
                 done.results.push(result);
                 for step in decision.steps {
+                    done.effects += step.effects.len();
                     done.push(step, std::iter::once(place));
                 }
             }
             Err(refusals) => done.results.push(refused_line(line, refusals)),
+        }
+        if done.effects >= effects_max {
+            break;
         }
     }
     Ok(done)
 }
 
 const fn refused_line(line: u32, refusals: Vec<Refusal>) -> LineResult {
-    LineResult { line, outcome: LineOutcome::Refused, object: None, change: None, refusals, password: None }
+    LineResult { line, outcome: LineOutcome::Refused, object: None, changes: Vec::new(), refusals, password: None }
 }
 
 fn reasons(error: &ChangeError) -> Vec<Refusal> {
@@ -444,6 +514,11 @@ fn reasons(error: &ChangeError) -> Vec<Refusal> {
             vec![Refusal::new(RefusalCode::Conflict, "", message, "send the line again")]
         }
     }
+}
+
+/// Whether the store is away, busy or full: then nobody's turn would go better.
+const fn is_of_the_store(error: &DbError) -> bool {
+    matches!(error, DbError::Unavailable(_) | DbError::Contended { .. } | DbError::Full(_))
 }
 
 fn done(outcome: Result<(), Failed>) -> Result<(), DbError> {

@@ -69,7 +69,7 @@ impl House {
 
     async fn exported(&self, ctx: &Ctx) -> Vec<Fields> {
         let mut lines = Vec::new();
-        for kind in [Kind::Account, Kind::Domain, Kind::Site, Kind::Number, Kind::Subscriber] {
+        for kind in Kind::ALL {
             let page = self.store.export(ctx, kind, PageRequest { first: 100, after: None }).await.unwrap();
             lines.extend(page.items.into_iter().map(|(_, fields)| fields));
         }
@@ -174,7 +174,7 @@ async fn what_lines_did_is_taken_back_account_by_account() {
             .collect();
         let (job, results) = house.sent(&ctx, &lines).await;
         assert_eq!((job.applied, job.refused), (20, 0), "{results:?}");
-        let changes: std::collections::BTreeSet<ChangeId> = results.iter().filter_map(|r| r.change).collect();
+        let changes: std::collections::BTreeSet<ChangeId> = results.iter().flat_map(|r| r.changes.clone()).collect();
         assert_eq!(changes.len(), 1, "lines of one account are one change");
         let change = *changes.first().unwrap();
         let entry = house.store.audit_get(&ctx, change).await.unwrap().unwrap();
@@ -272,7 +272,7 @@ async fn a_check_changes_nothing_and_says_what_would_come() {
             let (checked, results) = house.run(&ctx, job.id, JobMode::Check).await;
             assert_eq!((checked.state, checked.applied, checked.refused), (JobState::Staged, 6, 1));
             assert_eq!(refusals(&results), [(8, RefusalCode::Invalid, "username")]);
-            assert!(results.iter().all(|result| result.change.is_none() && result.password.is_none()));
+            assert!(results.iter().all(|result| result.changes.is_empty() && result.password.is_none()));
         }
         assert_eq!(json_lines(&house.exported(&ctx).await), before);
         assert_eq!(house.count("audit").await, audit + 2, "two starts");
@@ -333,7 +333,9 @@ async fn a_job_has_the_rights_of_its_token_and_no_others() {
         let (finished, results) = house.run(&other, job.id, JobMode::PerLine).await;
         assert_eq!((finished.state, finished.applied, finished.refused), (JobState::Finished, 600, 0));
         assert_eq!(results.iter().map(|r| r.line).collect::<Vec<_>>(), (1..=600).collect::<Vec<_>>());
-        assert_eq!(house.store.forget_jobs(house.world.clock.now().utc.plus_ms(1)).await.unwrap(), 1);
+        let now = house.world.clock.now().utc;
+        assert!(house.store.forget_job(now.plus_ms(1), now).await.unwrap());
+        assert!(!house.store.forget_job(now.plus_ms(1), now).await.unwrap());
         assert_eq!(house.count("bulk_result").await, 0);
     })
     .await;
@@ -375,6 +377,224 @@ async fn lines_race_with_other_changes() {
         assert_eq!(i64::from(customer.subscriber_count), house.count("subscriber").await);
         assert_eq!(customer.subscriber_count, 301);
         db::change::verify_audit(&house.db).await.unwrap();
+    })
+    .await;
+}
+
+fn subscriber_line(action: &str, n: u32, rest: &str) -> String {
+    format!(
+        "{{\"action\":\"{action}\",\"kind\":\"subscriber\",\"domain\":\"bulk.example\",\"username\":\"{n}\"{rest}}}\n"
+    )
+}
+
+/// A domain of the first tenant's customer.
+async fn with_domain(house: &House, t: &Tenant) -> Ctx {
+    house.done(&t.ctx, domain_create(t.customer.id, "bulk.example")).await;
+    house.token(&t.ctx).await
+}
+
+#[tokio::test]
+async fn what_lines_before_did_counts_however_many_there_are() {
+    on_each_database(async |db: TestDb| {
+        let house = House::new(db).await;
+        let t = house.tenant(1).await;
+        let ctx = with_domain(&house, &t).await;
+        let domain_goes = "{\"action\":\"delete\",\"kind\":\"domain\",\"domain\":\"bulk.example\"}\n";
+        let made: String = (0..300).map(|n| subscriber_line("create", n, "")).collect();
+        let job = house.staged(&ctx, Format::JsonLines, &format!("{made}{domain_goes}")).await;
+        for mode in [JobMode::Check, JobMode::AllOrNothing] {
+            let (_, results) = house.run(&ctx, job.id, mode).await;
+            assert_eq!(refusals(&results), [(301, RefusalCode::InUse, "domain")], "{mode:?}");
+        }
+        let (job, _) = house.run(&ctx, job.id, JobMode::PerLine).await;
+        assert_eq!((job.applied, job.refused), (300, 1));
+        let gone: String = (0..300).map(|n| subscriber_line("delete", n, "")).collect();
+        let job = house.staged(&ctx, Format::JsonLines, &format!("{gone}{domain_goes}")).await;
+        for (mode, state) in [(JobMode::Check, JobState::Staged), (JobMode::AllOrNothing, JobState::Finished)] {
+            let (job, results) = house.run(&ctx, job.id, mode).await;
+            assert_eq!((job.state, job.applied), (state, 301), "{mode:?} {:?}", refusals(&results));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn objects_and_what_lies_in_them_are_taken_back_one_after_the_other() {
+    on_each_database(async |db: TestDb| {
+        let house = House::new(db).await;
+        let t = house.tenant(1).await;
+        let ctx = house.token(&t.ctx).await;
+        let before = json_lines(&house.exported(&ctx).await);
+        let revert_all = async |results: &[LineResult]| {
+            let changes: Vec<ChangeId> = results.iter().flat_map(|result| result.changes.clone()).collect();
+            let mut done = Vec::new();
+            for change in changes.into_iter().rev() {
+                if !done.contains(&change) {
+                    house.commit(&ctx, Command::ChangeRevert { change }).await.unwrap();
+                    done.push(change);
+                }
+            }
+        };
+        let domain = "{\"kind\":\"domain\",\"account\":\"Customer 1\",\"domain\":\"bulk.example\",\"countryCode\":\"43\",\
+            \"internationalPrefix\":\"00\"}\n{\"kind\":\"site\",\"account\":\"Customer 1\",\"site\":\"Wharf\"}\n";
+        let sits = ",\"site\":\"Wharf\"";
+        let made = format!(
+            "{domain}{}{}",
+            subscriber_line("put", 1, &format!("{sits},\"numbers\":[\"+43720100001\"]")),
+            subscriber_line("put", 2, sits)
+        );
+        let (job, results) = house.sent(&ctx, &made).await;
+        assert_eq!((job.applied, job.refused), (4, 0), "{results:?}");
+        revert_all(&results).await;
+        assert_eq!(json_lines(&house.exported(&ctx).await), before, "what was made is gone");
+
+        house.sent(&ctx, &made).await;
+        let full = json_lines(&house.exported(&ctx).await);
+        // a number goes from one to the other, and all goes
+        let moved = format!(
+            "{}{}{}{}{}",
+            subscriber_line("delete", 1, ""),
+            subscriber_line("create", 3, ",\"numbers\":[\"+43720100001\"]"),
+            subscriber_line("delete", 2, ""),
+            subscriber_line("delete", 3, ""),
+            "{\"action\":\"delete\",\"kind\":\"domain\",\"domain\":\"bulk.example\"}\n"
+        );
+        let (job, results) = house.sent(&ctx, &moved).await;
+        assert_eq!((job.applied, job.refused), (5, 0), "{results:?}");
+        revert_all(&results).await;
+        let sorted = |lines: &str| {
+            let mut lines: Vec<String> = lines.lines().map(str::to_owned).collect();
+            lines.sort_unstable();
+            lines
+        };
+        assert_eq!(sorted(&json_lines(&house.exported(&ctx).await)), sorted(&full), "what went is there again");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reversal_does_not_pass_a_quota() {
+    on_each_database(async |db: TestDb| {
+        let house = House::new(db).await;
+        let t = house.tenant(1).await;
+        let ctx = with_domain(&house, &t).await;
+        let lines =
+            |action: &str, from: u32, to: u32| (from..to).map(|n| subscriber_line(action, n, "")).collect::<String>();
+        house.sent(&ctx, &lines("create", 0, 10)).await;
+        let (_, results) = house.sent(&ctx, &lines("delete", 0, 10)).await;
+        house.done(&house.provider, quota(t.reseller.id, 12)).await;
+        house.sent(&ctx, &lines("create", 100, 109)).await;
+        let change = results[0].changes[0];
+        let refused = house.commit(&ctx, Command::ChangeRevert { change }).await;
+        let codes = super::refused(refused);
+        assert!(!codes.is_empty() && codes.iter().all(|(code, _)| *code == RefusalCode::QuotaExceeded), "{codes:?}");
+        house.sent(&ctx, &lines("delete", 100, 108)).await;
+        house.commit(&ctx, Command::ChangeRevert { change }).await.unwrap();
+        let reseller = house.store.account_get(&ctx, t.reseller.id).await.unwrap().unwrap();
+        assert_eq!(reseller.subscriber_count, 12);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_of_an_export_says_each_thing_once() {
+    on_each_database(async |db: TestDb| {
+        let house = House::new(db).await;
+        let t = house.tenant(1).await;
+        let ctx = with_domain(&house, &t).await;
+        let numbers = |n: u32| format!(",\"numbers\":[\"+4372010{n:04}\",\"+4372020{n:04}\"]");
+        let file: String = (0..65).map(|n| subscriber_line("put", n, &numbers(n))).collect();
+        house.sent(&ctx, &file).await;
+        let exported = house.exported(&ctx).await;
+        for line in exported.iter().map(Fields::to_json) {
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert!(line["numbers"].as_array().is_none_or(|numbers| numbers.len() <= 2), "{line}");
+        }
+        let (job, results) = house.sent(&ctx, &json_lines(&exported)).await;
+        assert_eq!((job.applied, job.refused), (0, 0), "{:?}", refusals(&results));
+    })
+    .await;
+}
+
+/// A customer whose number is the reseller's.
+#[tokio::test]
+async fn a_number_from_above_stays_where_it_is() {
+    on_each_database(async |db: TestDb| {
+        let house = House::new(db).await;
+        let t = house.tenant(1).await;
+        let number = number_create(t.reseller.id, "+43720999999", Some(t.subscriber));
+        house.done(&t.ctx, number).await;
+        let below = house.world.ctx(Permissions::all(), t.customer.id, &t.customer.path);
+        let ctx = house.token(&below).await;
+        let (job, results) = house.sent(&ctx, &json_lines(&house.exported(&ctx).await)).await;
+        assert_eq!((job.applied, job.refused), (0, 0), "{:?}", refusals(&results));
+        let bare = "{\"kind\":\"subscriber\",\"domain\":\"c1.example\",\"username\":\"alice\",\"numbers\":[]}";
+        let (job, results) = house.sent(&ctx, bare).await;
+        assert_eq!((job.applied, job.refused), (1, 0), "{:?}", refusals(&results));
+        assert_eq!(house.count("number WHERE subscriber_id IS NOT NULL").await, 1, "its own was freed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_damaged_row_holds_up_its_own_lines_alone() {
+    on_each_database(async |db: TestDb| {
+        let house = House::new(db).await;
+        let (t, other) = (house.tenant(1).await, house.tenant(2).await);
+        let (ctx, theirs) = (house.token(&t.ctx).await, house.token(&other.ctx).await);
+        let damaged = house.db.write::<(), ChangeError, _>(|tx| {
+            Box::pin(async move {
+                let sql = "UPDATE account SET kind = 'damaged' WHERE name = 'Customer 1'";
+                db::on_tx!(tx, c => db::sqlx::query(sql).execute(c).await.map(|_| ()))?;
+                Ok(())
+            })
+        });
+        damaged.await.unwrap();
+        let line = |customer: u32, site: u32| {
+            format!("{{\"kind\":\"site\",\"account\":\"Customer {customer}\",\"site\":\"{site}\"}}\n")
+        };
+        let file: String = (0..3).map(|site| line(1, site)).collect();
+        let all = house.staged(&ctx, Format::JsonLines, &file).await;
+        let each = house.staged(&ctx, Format::JsonLines, &file).await;
+        let whole = house.staged(&theirs, Format::JsonLines, &line(2, 0)).await;
+        house.start(&ctx, all.id, JobMode::AllOrNothing).await;
+        house.start(&ctx, each.id, JobMode::PerLine).await;
+        let (whole, _) = house.run(&theirs, whole.id, JobMode::PerLine).await;
+        assert_eq!((whole.state, whole.applied), (JobState::Finished, 1), "others are not held up");
+        let all = house.store.job_get(&ctx, all.id).await.unwrap().unwrap();
+        assert_eq!(all.state, JobState::Stopped, "{all:?}");
+        let each = house.store.job_get(&ctx, each.id).await.unwrap().unwrap();
+        assert_eq!((each.state, each.refused), (JobState::Finished, 3), "{each:?}");
+    })
+    .await;
+}
+
+/// A job is cancelled and started in another way while a check of it is at work.
+#[tokio::test]
+async fn a_check_that_was_overtaken_leaves_nothing_behind() {
+    on_each_database(async |db: TestDb| {
+        let house = Arc::new(House::new(db).await);
+        let t = house.tenant(1).await;
+        let ctx = house.token(&t.ctx).await;
+        for round in 0..5_u32 {
+            let site = |n: u32| format!("{{\"kind\":\"site\",\"account\":\"Customer 1\",\"site\":\"{round} {n}\"}}\n");
+            let file: String = (0..3_000).map(site).collect();
+            let job = house.staged(&ctx, Format::JsonLines, &file).await;
+            house.start(&ctx, job.id, JobMode::Check).await;
+            let checking = Arc::clone(&house);
+            let check = tokio::spawn(async move { checking.step().await });
+            for _ in 0..round * 20 {
+                tokio::task::yield_now().await;
+            }
+            drop(house.commit(&ctx, Command::BulkJobCancel { id: job.id }).await);
+            house.start(&ctx, job.id, JobMode::PerLine).await;
+            check.await.unwrap();
+            while house.step().await == BulkStep::Worked {}
+            let job = house.store.job_get(&ctx, job.id).await.unwrap().unwrap();
+            assert_eq!((job.state, job.applied, job.refused), (JobState::Finished, 3_000, 0), "round {round}: {job:?}");
+            let results = house.store.job_results(&ctx, job.id, 0, ALL).await.unwrap();
+            assert!(results.iter().map(|result| result.line).eq(1..=3_000), "round {round}");
+        }
     })
     .await;
 }
