@@ -40,7 +40,8 @@ pub struct ApplyArgs {
     /// Show what it would do, and do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Do the lines that can be done, though others are refused. Without it, one refused line and nothing is done.
+    /// Do the lines that can be done, though others are refused, however many there are. Without it, one refused line and
+    /// nothing is done, and a file has at most 10,000 lines.
     #[arg(long)]
     partial: bool,
     /// Write the result of every line, with the SIP passwords that were drawn, to this new file (.jsonl or .csv).
@@ -67,7 +68,8 @@ pub struct ExportArgs {
     /// The form.
     #[arg(long, value_enum, default_value_t = ExportFormat::Yaml)]
     format: ExportFormat,
-    /// Kinds of objects, separated by commas: account, domain, site, number, subscriber; left out: all.
+    /// With jsonl and csv: kinds of objects, separated by commas: account, domain, site, number, subscriber; left
+    /// out: all.
     #[arg(long, default_value = "")]
     kinds: String,
     /// Where to; left out: standard output.
@@ -78,6 +80,9 @@ pub struct ExportArgs {
 pub async fn export(args: ExportArgs, config: Config) -> Result<ExitCode, Failure> {
     let client = args.remote.client(&config)?;
     let format = if args.format == ExportFormat::Csv { "csv" } else { "jsonl" };
+    if args.format == ExportFormat::Yaml && !args.kinds.is_empty() {
+        return Err("YAML holds tenants with all that they have: --kinds goes with --format jsonl or csv".into());
+    }
     let kinds: String = args.kinds.chars().filter(|c| c.is_ascii_lowercase() || *c == ',').collect();
     let path = format!("/bulk/export?format={format}&kinds={kinds}");
     let mut out: Box<dyn std::io::Write> = match &args.file {
@@ -132,14 +137,17 @@ impl Sent {
 pub async fn apply(args: ApplyArgs, config: Config, output: Output) -> Result<ExitCode, Failure> {
     let client = args.remote.client(&config)?;
     let sent = Sent::read(&args.file)?;
+    // before anything is done: passwords are drawn once
+    let results_file = args.results.as_deref().map(new_private_file).transpose()?;
     let name: String = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let before = before(&client, &sent).await?;
+    let before = if output == Output::Table { before(&client, &sent).await? } else { Objects::new() };
     let job = client.upload("/bulk/jobs", &name, sent.content_type(), sent.octets.clone()).await?;
     let id = job["id"].as_str().ok_or(ClientError::Missing("job"))?.to_owned();
     let checked = run(&client, &id, "CHECK").await?;
     let results = results(&client, &id).await?;
     let refused = checked["refused"].as_u64().unwrap_or_default();
-    let is_done = !args.dry_run && (refused == 0 || args.partial);
+    let is_too_long = checked["total"].as_u64().is_some_and(|total| total > u64::from(ALL_OR_NOTHING_MAX));
+    let is_done = !args.dry_run && (args.partial || (refused == 0 && !is_too_long));
     if output == Output::Table {
         show_differences(&sent, &before, &results)?;
         show_refusals(&sent, &results)?;
@@ -149,21 +157,26 @@ pub async fn apply(args: ApplyArgs, config: Config, output: Output) -> Result<Ex
             println!("{}", serde_json::to_string_pretty(&json!({ "job": checked, "results": results }))?);
         } else {
             summary("would be", &checked);
-            if !args.dry_run {
-                eprintln!("nothing was changed: mend the lines, or do the others with --partial");
-            }
+        }
+        if !args.dry_run && refused == 0 {
+            return Err(format!(
+                "nothing was changed: more than {ALL_OR_NOTHING_MAX} lines are not done all or none; do them line by line with --partial"
+            )
+            .into());
+        }
+        if !args.dry_run {
+            eprintln!("nothing was changed: mend the lines, or do the others with --partial");
         }
         return Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let is_small = checked["total"].as_u64().is_some_and(|total| total <= u64::from(ALL_OR_NOTHING_MAX));
-    let mode = if is_small && !args.partial { "ALL_OR_NOTHING" } else { "PER_LINE" };
+    let mode = if args.partial { "PER_LINE" } else { "ALL_OR_NOTHING" };
     let done = run(&client, &id, mode).await?;
     let results = self::results(&client, &id).await?;
-    if let Some(file) = &args.results {
+    if let (Some(mut out), Some(file)) = (results_file, &args.results) {
         let format = if file.extension().is_some_and(|extension| extension == "csv") { "csv" } else { "jsonl" };
-        let mut out = new_private_file(file)?;
         let path = format!("/bulk/jobs/{id}/results?format={format}");
-        client.download::<Failure>(&path, |piece| Ok(out.write_all(piece)?)).await?;
+        let fetched = client.download::<Failure>(&path, |piece| Ok(out.write_all(piece)?)).await;
+        fetched.map_err(|error| format!("the job {id} is done, but its results could not be fetched: {error}"))?;
         out.sync_all()?;
     }
     match output {
@@ -301,7 +314,12 @@ fn differences(line: &Map<String, Value>, before: Option<&Map<String, Value>>) -
         return vec![vec!["-".to_owned(), of, String::new(), String::new(), String::new()]];
     }
     let sign = if before.is_some() { "~" } else { "+" };
-    let told = |field: &str| !["action", "kind", "account", "domain", "username", "number", "id"].contains(&field);
+    // `put` leaves the password of one that is there
+    let is_put = line.get("action").is_none_or(|action| action == "put");
+    let is_kept = |field: &str| field == "password" && is_put && before.is_some();
+    let told = |field: &str| {
+        !is_kept(field) && !["action", "kind", "account", "domain", "username", "number", "id"].contains(&field)
+    };
     let fields = line.iter().filter(|(field, _)| told(field) || (*field == "account" && kind == "number"));
     let rows: Vec<Vec<String>> = fields
         .filter_map(|(field, after)| {

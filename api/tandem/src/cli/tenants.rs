@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use provisioning::bulk::job::LINES_MAX;
 use provisioning::bulk::{AccountName, Fields, Kind};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
+
+/// Nodes of a file: as many lines as a job has, each with all fields.
+const NODES_MAX: usize = 40 * LINES_MAX as usize;
 
 /// Left out, or a value that may be null.
 type Given<T> = Option<Option<T>>;
@@ -103,7 +107,13 @@ impl Tenants {
     /// # Errors
     /// What is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        let mut options = serde_saphyr::Options::default();
+        // A line of the file may hold a password.
+        options.with_snippet = false;
+        if let Some(budget) = &mut options.budget {
+            (budget.max_nodes, budget.max_events) = (NODES_MAX, 2 * NODES_MAX);
+        }
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
     }
 
     /// Writes one.
