@@ -198,7 +198,7 @@ pub(crate) async fn credentials_update(tx: &mut Tx, s: &Subscriber, secrets: &Cr
     one_row(affected)
 }
 
-/// Its credentials are kept for [`restore`], sealed as they are.
+/// Its credentials are kept for [`restored`], sealed as they are.
 pub(crate) async fn delete(tx: &mut Tx, id: SubscriberId, version: i64, now: Timestamp) -> Result<(), DbError> {
     on_tx!(tx, c => sqlx::query(KEEP).bind(id.uuid()).bind(now.0).execute(c).await.map(|_| ()))?;
     let affected = on_tx!(tx, c => sqlx::query(DELETE)
